@@ -1,0 +1,235 @@
+//! What stood still at a checkpoint: processes, descriptors and times as plain data.
+//!
+//! It is read from the images after the dump, so it says what was frozen, not what was there a moment
+//! before. The manifest keeps it; the commands show it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// `count` times 1024 × 1024 bytes.
+    pub const fn mebibytes(count: u64) -> Bytes {
+        Bytes(count << 20)
+    }
+}
+
+/// Shows the number with a binary unit: `512 B`, `16.0 KiB`, `1.5 GiB`.
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+        if self.0 < 1024 {
+            return f.pad(&format!("{} B", self.0));
+        }
+        let mut value = self.0 as f64 / 1024.0;
+        let mut unit = 0;
+        while value >= 1023.95 && unit + 1 < UNITS.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        f.pad(&format!("{value:.1} {}", UNITS[unit]))
+    }
+}
+
+impl std::iter::Sum for Bytes {
+    fn sum<I: Iterator<Item = Bytes>>(parts: I) -> Bytes {
+        Bytes(parts.map(|part| part.0).sum())
+    }
+}
+
+/// One process of the dumped tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Process {
+    /// Its process id.
+    pub pid: i32,
+    /// The parent's process id; 0 for the root of the tree.
+    pub parent: i32,
+    /// The process group it is in.
+    pub process_group: i32,
+    /// The session it is in.
+    pub session: i32,
+    /// Its name, as in `/proc/PID/comm`.
+    pub name: String,
+    /// The ids of its threads, its own (the main thread's) first.
+    pub threads: Vec<i32>,
+    /// The number of its memory mappings.
+    pub mappings: u64,
+    /// Private pages of its memory that are in the images.
+    pub memory_bytes: Bytes,
+    /// What it had open, by descriptor number.
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// One open descriptor of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Descriptor {
+    /// Its number in the process.
+    pub fd: i32,
+    /// What it refers to.
+    pub kind: DescriptorKind,
+    /// The file's path, where it has one. CRIU's `pipe:[INODE]` or `socket:[INODE]` name for a pipe or socket.
+    #[serde(with = "path", default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The open flags (`O_APPEND` and the like) as in `open(2)`.
+    pub flags: u32,
+    /// The position in a regular file, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_bytes: Option<Bytes>,
+    /// The size of a regular file at the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<Bytes>,
+}
+
+/// What a descriptor refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DescriptorKind {
+    /// A regular file, a folder or a device.
+    File,
+    /// One end of a pipe.
+    Pipe,
+    /// A named pipe.
+    Fifo,
+    /// A TCP or UDP socket.
+    InetSocket,
+    /// A unix socket.
+    UnixSocket,
+    /// A netlink socket.
+    NetlinkSocket,
+    /// A packet socket.
+    PacketSocket,
+    /// A terminal.
+    Terminal,
+    /// An eventfd.
+    EventFd,
+    /// An epoll instance.
+    Epoll,
+    /// A signalfd.
+    SignalFd,
+    /// A timerfd.
+    TimerFd,
+    /// An inotify or fanotify instance.
+    FileWatch,
+    /// A memfd.
+    MemFd,
+    /// Something else that CRIU knows how to dump.
+    Other,
+}
+
+/// CRIU's own account of a dump (`stats-dump`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DumpStats {
+    /// How long it took to stop every thread.
+    #[serde(rename = "freezing_us", with = "micros")]
+    pub freezing: Duration,
+    /// How long the program stood still.
+    #[serde(rename = "frozen_us", with = "micros")]
+    pub frozen: Duration,
+    /// Of that, the time taken to collect the memory.
+    #[serde(rename = "memdump_us", with = "micros")]
+    pub memdump: Duration,
+    /// The time taken to write the memory into the images.
+    #[serde(rename = "memwrite_us", with = "micros")]
+    pub memwrite: Duration,
+    /// Pages looked at.
+    pub pages_scanned: u64,
+    /// Pages written into the images.
+    pub pages_written: u64,
+}
+
+/// What CRIU has to be told about a program: at its dump, and again at its restore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Needs {
+    /// Its session leader is another process: it was started from a shell or a supervisor.
+    pub shell_job: bool,
+    /// It holds a file lock.
+    pub file_locks: bool,
+    /// It has a TCP connection.
+    pub tcp_established: bool,
+    /// It has a unix datagram socket that is connected to somebody.
+    pub ext_unix_sk: bool,
+    /// How the network is kept still around TCP connections.
+    pub network_lock: NetworkLock,
+    /// It isn't root, so CRIU works with what capabilities it has.
+    pub unprivileged: bool,
+    /// The largest open file without a name that has to be carried in the images, if any is larger than
+    /// CRIU takes by itself.
+    #[serde(rename = "ghost_limit_bytes", default, skip_serializing_if = "Option::is_none")]
+    pub ghost_limit: Option<Bytes>,
+}
+
+/// How CRIU keeps packets away from TCP connections that it is dumping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum NetworkLock {
+    /// As CRIU was built.
+    #[default]
+    Default,
+    /// By nft: iptables isn't there.
+    Nftables,
+    /// Not at all: neither iptables nor nft is there.
+    Skip,
+}
+
+/// A duration as a whole number of microseconds.
+pub(crate) mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        u64::try_from(value.as_micros()).unwrap_or(u64::MAX).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_micros)
+    }
+}
+
+/// A path as a string, or as an array of bytes where it is no UTF-8.
+mod path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Spelled {
+        Text(String),
+        Raw(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+        path.as_ref()
+            .map(|path| match path.to_str() {
+                Some(text) => Spelled::Text(text.to_owned()),
+                None => Spelled::Raw(path.as_os_str().as_bytes().to_vec()),
+            })
+            .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<Spelled>::deserialize(from)?.map(|spelled| match spelled {
+            Spelled::Text(text) => PathBuf::from(text),
+            Spelled::Raw(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+        }))
+    }
+}

@@ -1,0 +1,80 @@
+//! What `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders, private folders.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::statvfs::statvfs;
+
+use crate::frozen::Bytes;
+
+/// What an ordinary writer can still put on the file system that holds `path`.
+pub(crate) fn free_space(path: &Path) -> io::Result<Bytes> {
+    let stat = statvfs(path)?;
+    let blocks = if super::process::is_root() { stat.blocks_free() } else { stat.blocks_available() };
+    Ok(Bytes(blocks.saturating_mul(stat.fragment_size())))
+}
+
+/// Renames, and fails with `AlreadyExists` where `to` is there.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // A file system without the flag (NFS): a rename onto a folder that isn't empty fails as well.
+        Err(Errno::EINVAL) => fs::rename(from, to),
+        result => Ok(result?),
+    }
+}
+
+/// Has a file's bytes, or a folder's entries, on the disk before it returns.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Makes a folder that only this user can enter. `AlreadyExists` where it is there.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Makes a folder and those above it, each private and each on the disk before the next.
+pub(crate) fn make_all_private(path: &Path) -> io::Result<()> {
+    match make_or_keep(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_all_private(path.parent().ok_or(error)?)?;
+            // Once: where the folder above is there and still nothing can be made in it, its own has been
+            // removed behind its mount point.
+            make_or_keep(path)
+        }
+        result => result,
+    }
+}
+
+fn make_or_keep(path: &Path) -> io::Result<()> {
+    match make_private(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a small file so that a reader sees the old one or the new one, never a part. `writer` is a name
+/// that nobody else has who may write the same file at this time.
+pub(crate) fn replace(path: &Path, contents: &[u8], writer: &str) -> io::Result<()> {
+    let aside = path.with_extension(format!("{writer}.new"));
+    let written = fs::write(&aside, contents).and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_can_not_be_made_is_an_error_and_not_tried_for_ever() {
+        assert!(make_all_private(Path::new("/proc/no/such/folder")).is_err());
+    }
+}

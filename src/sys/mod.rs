@@ -1,0 +1,17 @@
+//! The operating system: everything `unsafe`, every use of libc and nix stands behind these functions.
+//!
+//! - [`message`]: whole messages over a SOCK_SEQPACKET socket, with a deadline.
+//! - [`wake`]: the pipe through which a signal handler or another thread wakes the agent.
+//! - [`signal`]: registering the checkpoint signal, keeping the agent free of signals, sending them.
+//! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
+//! - [`process`]: who we are, who waits for whom.
+//! - [`procfs`]: what `/proc` says of processes.
+//! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
+
+pub(crate) mod disk;
+pub(crate) mod message;
+pub(crate) mod process;
+pub(crate) mod procfs;
+pub(crate) mod signal;
+pub(crate) mod spawn;
+pub(crate) mod wake;

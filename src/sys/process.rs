@@ -1,0 +1,98 @@
+//! Who we are, who waits for whom.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::wait::{self, WaitPidFlag, WaitStatus};
+use nix::unistd::{self, Pid};
+
+/// Our process id. Async-signal-safe, and right in a forked child as well.
+pub(crate) fn id() -> i32 {
+    // SAFETY: getpid has no arguments and can't fail.
+    unsafe { libc::getpid() }
+}
+
+/// Whether we run with root's rights.
+pub(crate) fn is_root() -> bool {
+    unistd::geteuid().is_root()
+}
+
+/// Our real and effective user id.
+pub(crate) fn user() -> (u32, u32) {
+    (unistd::getuid().as_raw(), unistd::geteuid().as_raw())
+}
+
+/// The process group of a process; none where it has ended.
+pub(crate) fn group_of(pid: i32) -> Option<i32> {
+    unistd::getpgid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw)
+}
+
+/// Moves a descriptor of ours away from 0, 1 and 2, which a daemon may have closed: what it prints all the
+/// same must not go to us.
+pub(crate) fn off_the_streams(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() > 2 {
+        return Ok(descriptor);
+    }
+    // A duplicate that std makes is closed on exec, and 3 at least.
+    descriptor.try_clone()
+}
+
+/// A duplicate of one of our standard streams: 0, 1 or 2.
+pub(crate) fn standard_stream(number: i32) -> io::Result<OwnedFd> {
+    match number {
+        0 => io::stdin().as_fd().try_clone_to_owned(),
+        1 => io::stdout().as_fd().try_clone_to_owned(),
+        _ => io::stderr().as_fd().try_clone_to_owned(),
+    }
+}
+
+/// Whether orphans among our descendants become our children: we asked for it, or are PID 1.
+pub(crate) fn adopts_orphans() -> bool {
+    let mut subreaper: libc::c_int = 0;
+    // SAFETY: PR_GET_CHILD_SUBREAPER writes one int to the address given.
+    let asked = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut subreaper) };
+    id() == 1 || (asked == 0 && subreaper != 0)
+}
+
+/// Whether we were started with more rights than our user has (setuid, file capabilities).
+pub(crate) fn is_privileged_start() -> bool {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It exited with this status.
+    Exited(i32),
+    /// It was killed by this signal.
+    Signaled(i32),
+    /// Somebody else has reaped it already.
+    Unknown,
+}
+
+/// Looks whether a child has ended, without waiting for it.
+pub(crate) fn try_wait(pid: i32) -> io::Result<Option<Ended>> {
+    wait_for(pid, WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)
+}
+
+/// Waits for a child to end.
+pub(crate) fn wait(pid: i32) -> io::Result<Ended> {
+    loop {
+        if let Some(ended) = wait_for(pid, WaitPidFlag::__WALL)? {
+            return Ok(ended);
+        }
+    }
+}
+
+fn wait_for(pid: i32, flags: WaitPidFlag) -> io::Result<Option<Ended>> {
+    match wait::waitpid(Pid::from_raw(pid), Some(flags)) {
+        Ok(WaitStatus::Exited(_, status)) => Ok(Some(Ended::Exited(status))),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Signaled(signal as i32))),
+        Ok(_) | Err(Errno::EINTR) => Ok(None),
+        // The program's own waitpid(-1) came first: gone is all that we wanted to know.
+        Err(Errno::ECHILD) => Ok(Some(Ended::Unknown)),
+        Err(errno) => Err(errno.into()),
+    }
+}

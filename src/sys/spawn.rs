@@ -1,0 +1,396 @@
+//! Starting CRIU's worker from inside somebody else's program.
+//!
+//! The program may be large, have many threads and handle its own children, so the worker is started as
+//! `posix_spawn` does it, by `clone(2)` with CLONE_VM and CLONE_VFORK: no page table is copied, no
+//! `pthread_atfork` handler runs. Two things differ, which is why `posix_spawn` itself won't do:
+//!
+//! - the exit signal of the clone is 0, so the program gets no SIGCHLD, and a plain `waitpid(-1)` of its
+//!   own doesn't meet our child;
+//! - a *detached* worker is cloned a second time from the first clone, which starts a session and ends at
+//!   once: the worker is an orphan, outside of the program's tree, before anything is asked of it. What it
+//!   must not outlive is the program: that is what its [`Leash`] is for.
+//!
+//! Between the clone and the exec the child shares our memory. It makes only system calls, on values that
+//! were made ready before; signals are blocked in it until every handler is back to its default.
+
+use std::ffi::{CString, OsStr, OsString, c_int, c_void};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd;
+
+use super::{process, signal};
+
+/// Room for the few frames of a child before its exec.
+const STACK: usize = 64 * 1024;
+
+/// The number that the first descriptor given to a child gets in it.
+pub(crate) const FIRST_DESCRIPTOR: i32 = 3;
+
+/// Where the system's own programs are, whatever a program's PATH says; those for root are on few.
+pub(crate) const SYSTEM_FOLDERS: [&str; 5] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+
+/// What keeps a worker alive: it is killed when this is dropped, and when our process ends, however that is.
+///
+/// CRIU would wait for ever for a program with threads that is killed while it is being dumped: it waits for
+/// the main thread, whose end the kernel tells only after that of the others, which CRIU traces and has not
+/// waited for (seen with 4.2.1). And as long as it traces the dead program, the program's own parent isn't
+/// told that it is dead.
+///
+/// It is the write end of a pipe, of which the worker holds the other: when no writer is left, the kernel
+/// sends the signal that was set for that descriptor (F_SETSIG in fcntl(2)).
+#[derive(Debug)]
+pub(crate) struct Leash {
+    _writer: OwnedFd,
+}
+
+/// What the child reads; made ready before the clone, alive until the child has left our memory.
+struct Launch {
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    descriptors: Vec<c_int>,
+    detached: Option<Detached>,
+    /// Written by the child: why the program could not be started; 0 while nothing failed.
+    errno: c_int,
+}
+
+/// What only a detached worker needs.
+struct Detached {
+    /// The file that its standard streams are appended to. The child opens it itself, so that we don't hold
+    /// it.
+    output: CString,
+    /// For the first clone to start the second on.
+    stack: Vec<u8>,
+}
+
+/// Starts a child in our session and folder, with our standard streams; `descriptors` become 3, 4, … in it,
+/// everything else is closed. Returns its process id, for [`process::wait`].
+pub(crate) fn child(program: &Path, arguments: &[&str], descriptors: &[BorrowedFd<'_>]) -> io::Result<i32> {
+    let (pid, errno) = launch(program, arguments, descriptors, None)?;
+    match errno {
+        0 => Ok(pid),
+        errno => {
+            process::wait(pid)?;
+            Err(io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+/// Starts an orphan in a session of its own, in the root folder, without input; what it says goes to the end
+/// of the file `output`. `descriptors` become 3, 4, … in it; the next number is the other end of the
+/// leash, and everything else is closed.
+pub(crate) fn worker(
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+    output: &Path,
+) -> io::Result<Leash> {
+    let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (reader, writer) = (process::off_the_streams(reader)?, process::off_the_streams(writer)?);
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
+    let output = CString::new(output.as_os_str().as_bytes())?;
+    let detached = Detached { output, stack: vec![0; STACK] };
+    let (first, errno) = launch(program, arguments, &descriptors, Some(detached))?;
+    process::wait(first)?;
+    match errno {
+        0 => Ok(Leash { _writer: writer }),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// The process id of the first clone, and what went wrong in it or the second.
+fn launch(
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+    detached: Option<Detached>,
+) -> io::Result<(i32, c_int)> {
+    let argv =
+        c_strings(std::iter::once(program.as_os_str().to_owned()).chain(arguments.iter().map(Into::into)))?;
+    let envp = c_strings(environment())?;
+    let mut launch = Launch {
+        argv: pointers(&argv),
+        envp: pointers(&envp),
+        descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
+        detached,
+        errno: 0,
+    };
+    let mut stack = vec![0; STACK];
+    let pid = signal::with_all_blocked(|| clone(first_clone, &mut stack, &raw mut launch))?;
+    Ok((pid, launch.errno))
+}
+
+/// The environment without what is meant for the program alone: what is preloaded into it does not belong
+/// into CRIU, nor do our own settings.
+fn environment() -> impl Iterator<Item = OsString> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let ours = name.as_bytes().starts_with(b"LD_") || name.as_bytes().starts_with(b"SELFDUMP");
+        (!ours).then(|| {
+            let value = if name == "PATH" { with_system_folders(&value) } else { value };
+            let mut entry = name;
+            entry.push("=");
+            entry.push(value);
+            entry
+        })
+    })
+}
+
+/// CRIU runs `iptables-restore` and `nft` by their names, through `sh`: a program's own PATH may lack them.
+fn with_system_folders(path: &OsStr) -> OsString {
+    let folders = std::env::split_paths(path).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+    // It fails for a folder with a colon in its name, which none has that came from a PATH.
+    std::env::join_paths(folders).unwrap_or_else(|_| path.to_owned())
+}
+
+fn c_strings(strings: impl Iterator<Item = OsString>) -> io::Result<Vec<CString>> {
+    strings.map(|string| Ok(CString::new(string.into_vec())?)).collect()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain(std::iter::once(ptr::null())).collect()
+}
+
+/// Clones the calling thread into a process that shares our memory, and waits until it has left it.
+fn clone(
+    entry: extern "C" fn(*mut c_void) -> c_int,
+    stack: &mut [u8],
+    launch: *mut Launch,
+) -> io::Result<c_int> {
+    let top = stack.as_mut_ptr_range().end;
+    let top = top.wrapping_sub(top.addr() % 16);
+    // SAFETY: the stack is ours alone and its top aligned; CLONE_VFORK holds this thread until the child
+    // has exec'd or exited, so the stack and `launch` outlive the child's use of them, and nothing else in
+    // the process touches them.
+    let pid = unsafe { libc::clone(entry, top.cast(), libc::CLONE_VM | libc::CLONE_VFORK, launch.cast()) };
+    Ok(Errno::result(pid)?)
+}
+
+extern "C" fn first_clone(launch: *mut c_void) -> c_int {
+    let launch: *mut Launch = launch.cast();
+    // SAFETY: `launch` passes a Launch that it doesn't touch while this child is in its memory.
+    let Some(detached) = (unsafe { &mut (*launch).detached }) else {
+        // SAFETY: the same.
+        return become_program(unsafe { &mut *launch });
+    };
+    // Taken out, because the second clone borrows the rest; put back, because it is the parent's to free: an
+    // allocator's lock could be held by another of its threads.
+    let mut stack = std::mem::take(&mut detached.stack);
+    // SAFETY: setsid has no arguments.
+    let started = match unsafe { libc::setsid() } {
+        // It can't fail, since a new process leads no group; but the leash kills the group that it makes.
+        -1 => Err(io::Error::from_raw_os_error(libc::EPERM)),
+        _ => clone(second_clone, &mut stack, launch),
+    };
+    // SAFETY: the second clone has left our memory.
+    let launch = unsafe { &mut *launch };
+    if let Err(error) = started {
+        launch.errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+    }
+    if let Some(detached) = &mut launch.detached {
+        detached.stack = stack;
+    }
+    0
+}
+
+extern "C" fn second_clone(launch: *mut c_void) -> c_int {
+    // SAFETY: as in `first_clone`, which waits for this child.
+    become_program(unsafe { &mut *launch.cast::<Launch>() })
+}
+
+/// Sets this child up and turns it into the program. Comes back only when that fails.
+fn become_program(launch: &mut Launch) -> c_int {
+    default_signals();
+    lift_limits();
+    // SAFETY: system calls on plain values; the vectors of pointers end with a null pointer, and the
+    // strings that they point to live until `launch` returns.
+    unsafe {
+        place_descriptors(launch);
+        libc::umask(0o077);
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+        libc::execve(launch.argv[0], launch.argv.as_ptr(), launch.envp.as_ptr());
+    }
+    launch.errno = Errno::last_raw();
+    127
+}
+
+/// Gives the child's own table of handlers back to the defaults: a handler of the program must not run
+/// here, and what the program ignores (SIGCHLD, say) CRIU must not.
+fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: an all-zero sigaction is SIG_DFL without flags. SIGKILL, SIGSTOP and the two signals
+        // that the C library keeps for itself are refused, which is right.
+        unsafe {
+            let action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, &action, ptr::null_mut());
+        }
+    }
+}
+
+/// Limits that the program set for itself would cut the images off.
+fn lift_limits() {
+    for limit in
+        [libc::RLIMIT_FSIZE, libc::RLIMIT_AS, libc::RLIMIT_DATA, libc::RLIMIT_CPU, libc::RLIMIT_NOFILE]
+    {
+        let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointers are to a value on this stack.
+        unsafe {
+            if libc::getrlimit(limit, &raw mut value) == 0 {
+                value.rlim_cur = value.rlim_max;
+                libc::setrlimit(limit, &value);
+            }
+        }
+    }
+}
+
+/// Brings the descriptors to their numbers and closes the rest.
+///
+/// # Safety
+/// To be called only in the child, which has a descriptor table of its own.
+unsafe fn place_descriptors(launch: &mut Launch) {
+    let count = launch.descriptors.len() as c_int;
+    let beyond = FIRST_DESCRIPTOR + count;
+    // SAFETY: system calls on numbers; nobody in this child owns the descriptors that are closed.
+    unsafe {
+        // First out of the way of the target numbers, so that none is overwritten before it is placed.
+        for descriptor in &mut launch.descriptors {
+            *descriptor = libc::fcntl(*descriptor, libc::F_DUPFD, beyond);
+        }
+        for (target, &descriptor) in (FIRST_DESCRIPTOR..).zip(&launch.descriptors) {
+            libc::dup2(descriptor, target);
+        }
+        if let Some(detached) = &launch.detached {
+            let null = c"/dev/null".as_ptr();
+            redirect(libc::open(null, libc::O_RDONLY), 0);
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND;
+            let output = libc::open(detached.output.as_ptr(), flags, 0o600);
+            let output = if output < 0 { libc::open(null, libc::O_WRONLY) } else { output };
+            libc::dup2(output, 1);
+            redirect(output, 2);
+            libc::chdir(c"/".as_ptr());
+            put_on_leash(beyond - 1);
+        }
+        // Where the kernel is too old for it (before 5.9) the rest stays open until CRIU ends.
+        libc::syscall(libc::SYS_close_range, beyond, c_int::MAX, 0);
+    }
+}
+
+/// Has the kernel kill this process and its helpers when the last writer of the pipe behind the descriptor is gone.
+///
+/// # Safety
+/// To be called only in the child: it is this process that is killed.
+unsafe fn put_on_leash(reader: c_int) {
+    /// Of asm-generic/fcntl.h; libc has it for Android alone.
+    const F_SETSIG: c_int = 10;
+    // SAFETY: system calls on numbers. Where one fails, the worker still ends by itself in all cases but the
+    // one that the leash is for.
+    unsafe {
+        libc::fcntl(reader, F_SETSIG, libc::SIGKILL);
+        // The whole group, which setsid made: CRIU forks helpers, and one that it has stopped would stay.
+        libc::fcntl(reader, libc::F_SETOWN, -libc::getpgrp());
+        libc::fcntl(reader, libc::F_SETFL, libc::O_ASYNC);
+    }
+}
+
+/// Moves a descriptor to another number.
+///
+/// # Safety
+/// To be called only in the child, which has a descriptor table of its own.
+unsafe fn redirect(from: c_int, to: c_int) {
+    if from != to {
+        // SAFETY: system calls on numbers.
+        unsafe {
+            libc::dup2(from, to);
+            libc::close(from);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+
+    const SHELL: &str = "/bin/sh";
+
+    /// The reader and the writer of a pipe.
+    fn pipe() -> (File, File) {
+        let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        (reader.into(), writer.into())
+    }
+
+    /// What comes out of a pipe until all its writers are gone.
+    fn read_all(mut reader: File) -> String {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_child_gets_its_descriptors_in_order_and_its_status_is_ours() {
+        let (first, sink) = pipe();
+        let (second, other) = pipe();
+        let given = [sink.as_fd(), other.as_fd()];
+        let pid = child(Path::new(SHELL), &["-c", "echo one >&3; echo two >&4; exit 7"], &given).unwrap();
+        drop((sink, other));
+        assert_eq!((read_all(first).as_str(), read_all(second).as_str()), ("one\n", "two\n"));
+        assert_eq!(process::wait(pid).unwrap(), process::Ended::Exited(7));
+    }
+
+    #[test]
+    fn a_worker_is_not_our_child_and_leads_no_part_of_our_session() {
+        let (said, sink) = pipe();
+        // The fields after the name in parentheses: state, parent, group, session.
+        let script = "read -r line < /proc/self/stat; sleep 0.2; echo $$ $PPID ${line##*)} >&3";
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let _leash = worker(Path::new(SHELL), &["-c", script], &[sink.as_fd()], log.path()).unwrap();
+        drop(sink);
+        let said = read_all(said);
+        let fields: Vec<i32> = said.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        let [pid, now, parent, _group, session, ..] = fields[..] else { panic!("{said}") };
+        assert_ne!(now, process::id(), "the worker is our child: {said}");
+        assert_eq!(now, parent, "it was an orphan from the beginning: {said}");
+        assert_ne!(session, nix::unistd::getsid(None).unwrap().as_raw());
+        assert_eq!(process::try_wait(pid).unwrap(), Some(process::Ended::Unknown));
+    }
+
+    #[test]
+    fn a_worker_is_killed_when_its_leash_is_dropped() {
+        let (said, sink) = pipe();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let script = "trap '' HUP INT TERM IO; echo ready >&3; while :; do sleep 60 3>&-; done";
+        let leash = worker(Path::new(SHELL), &["-c", script], &[sink.as_fd()], log.path()).unwrap();
+        drop(sink);
+        let mut said = said;
+        said.read_exact(&mut [0; 6]).unwrap();
+        drop(leash);
+        // The end comes when the worker, the last writer, is gone.
+        assert_eq!(read_all(said), "");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let (program, log) = (Path::new("/no/such/criu"), Path::new("/dev/null"));
+        assert_eq!(child(program, &[], &[]).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(worker(program, &[], &[], log).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_worker_has_what_it_was_given_and_says_what_it_says_into_the_file() {
+        let (ended, sink) = pipe();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let _leash = worker(Path::new("/bin/ls"), &["/proc/self/fd"], &[sink.as_fd()], log.path()).unwrap();
+        drop(sink);
+        read_all(ended);
+        let listed = std::fs::read_to_string(log.path()).unwrap();
+        // 3 was given, 4 is the leash, 5 the folder that ls reads.
+        assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"]);
+    }
+}
