@@ -3,5 +3,9 @@
 pub mod error;
 pub mod frozen;
 mod sys;
+mod config;
+mod report;
+pub use config::{Config, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
+pub use report::{Cause, Checkpoint, Outcome, Report, Restored};

@@ -1,0 +1,99 @@
+//! What a checkpoint was taken for and what came of it: plain data.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::frozen::{Bytes, DumpStats};
+use crate::sys;
+
+/// Why a checkpoint was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The checkpoint signal came.
+    Signal {
+        /// The number of the signal.
+        signal: i32,
+    },
+    /// The schedule said so.
+    Timer,
+    /// The program asked, by [`Handle::checkpoint`](crate::Handle::checkpoint).
+    Call,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Signal { signal } => f.pad(&sys::signal::name(*signal)),
+            Cause::Timer => f.pad("timer"),
+            Cause::Call => f.pad("call"),
+        }
+    }
+}
+
+/// Which of its two returns a checkpoint made.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// This is the process that goes on; the checkpoint is on disk.
+    Saved(Checkpoint),
+    /// This is the process that came back from the checkpoint, perhaps much later.
+    Restored(Restored),
+}
+
+impl Outcome {
+    /// Whether this is the process that came back.
+    pub fn is_restored(&self) -> bool {
+        matches!(self, Outcome::Restored(_))
+    }
+}
+
+/// A checkpoint that is on disk.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// NAME/INSTANCE/NUMBER: its path in the store.
+    pub id: String,
+    /// Its folder.
+    pub path: PathBuf,
+    /// When it was taken.
+    pub taken: SystemTime,
+    /// The size of everything in it.
+    pub size: Bytes,
+    /// CRIU's account of the dump: how long the program stood still, how many pages were written.
+    pub stats: DumpStats,
+}
+
+/// What a process that came back knows of its past.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The checkpoint that it came from: NAME/INSTANCE/NUMBER.
+    pub id: String,
+    /// When that was taken.
+    pub taken: SystemTime,
+    /// How long ago that was, by the clock of this machine; zero if it stands before it.
+    pub age: Duration,
+    /// How many times the program has come back: 1 after the first restore.
+    pub generation: u64,
+}
+
+/// An attempt at a checkpoint, and what came of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Why it was made.
+    pub cause: Cause,
+    /// When it began.
+    pub started: SystemTime,
+    /// When CRIU had answered and the program ran on; none where it was never asked.
+    pub answered: Option<SystemTime>,
+    /// When all was done.
+    pub finished: SystemTime,
+    /// Saved, restored, or why not.
+    pub outcome: Result<Outcome, Error>,
+}
