@@ -5,6 +5,7 @@ pub mod frozen;
 mod sys;
 mod config;
 mod report;
+pub mod criu;
 pub use config::{Config, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;

@@ -1,0 +1,323 @@
+//! Speaking to CRIU: one request, one answer, over one connection, whichever way it was reached.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+
+use super::explain::{self, Operation};
+use super::options::{DumpOptions, RestoreOptions};
+use super::rpc;
+use crate::error::{CriuFailure, Error, ErrorKind, Result};
+use crate::frozen::Needs;
+use crate::sys;
+use crate::sys::message::{self, Received};
+use crate::sys::spawn::{self, Leash};
+
+/// How long anything but a dump or a restore may take.
+const SMALL_REQUEST: Duration = Duration::from_secs(30);
+
+/// A conversation with one CRIU.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+    peer: Peer,
+    timeout: Duration,
+}
+
+/// Who is at the other end.
+#[derive(Debug)]
+enum Peer {
+    /// A running `criu service`.
+    Service { socket: PathBuf },
+    /// A `criu swrk` of our own, started detached. It ends when the connection is dropped, at the latest.
+    Worker { program: PathBuf, output: PathBuf, _leash: Leash },
+    /// A `criu swrk` that is our child.
+    Child { program: PathBuf, pid: i32 },
+}
+
+/// A version of CRIU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Version {
+    /// 4 in 4.2.1.
+    pub major: i32,
+    /// 2 in 4.2.1.
+    pub minor: i32,
+    /// 1 in 4.2.1.
+    pub patch: i32,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.patch {
+            0 => f.pad(&format!("{}.{}", self.major, self.minor)),
+            patch => f.pad(&format!("{}.{}.{patch}", self.major, self.minor)),
+        }
+    }
+}
+
+/// What this CRIU can do on this kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Features {
+    /// Changed pages can be tracked (soft-dirty), so dumps can build on each other.
+    pub memory_tracking: bool,
+    /// Memory can be fetched when it is first touched (userfaultfd).
+    pub lazy_pages: bool,
+    /// Processes can be told apart from later ones with the same id.
+    pub pidfd_store: bool,
+}
+
+/// Which of its two returns a dump of oneself made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dumped {
+    /// This is the process that goes on.
+    Original,
+    /// This is the process that came back from the images.
+    Restored,
+}
+
+impl Connection {
+    /// Connects to a running service.
+    pub fn service(socket: &Path, timeout: Duration) -> Result<Connection> {
+        let connected = message::connect(socket, Instant::now() + timeout.min(SMALL_REQUEST));
+        let peer = Peer::Service { socket: socket.to_owned() };
+        match connected {
+            Ok(socket) => Ok(Connection { socket, peer, timeout }),
+            Err(source) => Err(explain::unreachable(socket, source)),
+        }
+    }
+
+    /// Starts a `criu swrk` outside of our own tree, for one dump of this process. It ends by itself when
+    /// the connection is closed. What it says before it opens a log of its own goes to `output`.
+    pub fn worker(program: &Path, output: &Path, timeout: Duration) -> Result<Connection> {
+        if sys::process::adopts_orphans() {
+            return Err(explain::inside_tree());
+        }
+        let (socket, theirs) = pair()?;
+        let argument = spawn::FIRST_DESCRIPTOR.to_string();
+        let leash = spawn::worker(program, &["swrk", &argument], &[theirs.as_fd()], output)
+            .map_err(|source| explain::unstartable(program, source))?;
+        let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), _leash: leash };
+        Ok(Connection { socket, peer, timeout })
+    }
+
+    /// Starts a `criu swrk` as our child, for a restore. `inherit` are its descriptors from 4 on.
+    pub fn child(program: &Path, inherit: &[BorrowedFd<'_>], timeout: Duration) -> Result<Connection> {
+        let (socket, theirs) = pair()?;
+        let argument = spawn::FIRST_DESCRIPTOR.to_string();
+        let given: Vec<BorrowedFd<'_>> =
+            std::iter::once(theirs.as_fd()).chain(inherit.iter().copied()).collect();
+        let pid = spawn::child(program, &["swrk", &argument], &given)
+            .map_err(|source| explain::unstartable(program, source))?;
+        Ok(Connection { socket, peer: Peer::Child { program: program.to_owned(), pid }, timeout })
+    }
+
+    /// Who answers, for people: a program's path or a service's socket.
+    pub fn peer(&self) -> String {
+        match &self.peer {
+            Peer::Service { socket } => format!("service {}", socket.display()),
+            Peer::Worker { program, .. } | Peer::Child { program, .. } => program.display().to_string(),
+        }
+    }
+
+    /// CRIU's version. The connection stays open for the next request.
+    pub fn version(&self) -> Result<Version> {
+        let request = rpc::Request { keep_open: Some(true), ..request(rpc::RequestKind::Version) };
+        let answer = self.ask(Operation::Version, &request, self.short(), None)?;
+        let version = answer.version.ok_or_else(|| explain::senseless(&self.peer(), "no version in it"))?;
+        Ok(Version {
+            major: version.major_number,
+            minor: version.minor_number,
+            patch: version.sublevel.unwrap_or(0),
+        })
+    }
+
+    /// Has CRIU look whether the kernel has what it needs (`criu check`). Up to 4.1.1 it wants a folder for
+    /// that, and writes its log there: `folder` is a symbolic link to one.
+    pub fn check(self, folder: &Path) -> Result<()> {
+        let options = DumpOptions::new(folder, Needs::default());
+        let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Check) };
+        let log = folder.join(&options.log_file);
+        self.ask(Operation::Check, &request, self.short(), Some(&log)).map(drop)
+    }
+
+    /// Asks for optional features. The connection stays open for the next request.
+    pub fn features(&self) -> Result<Features> {
+        let asked = rpc::Features { mem_track: Some(true), lazy_pages: Some(true), pidfd_store: Some(true) };
+        let request = rpc::Request {
+            keep_open: Some(true),
+            features: Some(asked),
+            ..request(rpc::RequestKind::FeatureCheck)
+        };
+        let features =
+            self.ask(Operation::Features, &request, self.short(), None)?.features.unwrap_or_default();
+        Ok(Features {
+            memory_tracking: features.mem_track.unwrap_or(false),
+            lazy_pages: features.lazy_pages.unwrap_or(false),
+            pidfd_store: features.pidfd_store.unwrap_or(false),
+        })
+    }
+
+    /// Has this process and its children dumped. **Returns twice**: here and now with
+    /// [`Dumped::Original`], and with [`Dumped::Restored`] in each process that is restored from the images.
+    pub fn dump(self, options: &DumpOptions) -> Result<Dumped> {
+        let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Dump) };
+        let log = options.images.join(&options.log_file);
+        let answer = self.ask(Operation::Dump, &request, self.timeout, Some(&log))?;
+        match answer.dump.and_then(|dump| dump.restored) {
+            Some(true) => Ok(Dumped::Restored),
+            _ => Ok(Dumped::Original),
+        }
+    }
+
+    /// Dumps the memory ahead of the dump that the same connection is then asked for.
+    pub fn pre_dump(&self, options: &DumpOptions) -> Result<()> {
+        self.pre_dump_as(rpc::RequestKind::PreDump, options)
+    }
+
+    /// Dumps the memory once, for a dump over another connection that names this one as its parent.
+    pub fn single_pre_dump(self, options: &DumpOptions) -> Result<()> {
+        self.pre_dump_as(rpc::RequestKind::SinglePreDump, options)
+    }
+
+    fn pre_dump_as(&self, kind: rpc::RequestKind, options: &DumpOptions) -> Result<()> {
+        let request = rpc::Request { opts: Some(options.encode()?), ..request(kind) };
+        let log = options.images.join(&options.log_file);
+        self.ask(Operation::PreDump, &request, self.timeout, Some(&log)).map(drop)
+    }
+
+    /// Brings a program back; its process id. `log` is where the log that the options name will be.
+    pub fn restore(self, options: &RestoreOptions<'_>, log: &Path) -> Result<i32> {
+        let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Restore) };
+        let answer = self.ask(Operation::Restore, &request, self.timeout, Some(log));
+        if let Peer::Child { pid, .. } = self.peer {
+            drop(self.socket);
+            sys::process::wait(pid).map_err(|source| Error::os("wait for criu", source))?;
+        }
+        let restored = answer?.restore.map(|restore| restore.pid).filter(|&pid| pid > 0);
+        restored.ok_or_else(|| {
+            explain::failure(
+                Operation::Restore,
+                CriuFailure { log: Some(log.to_owned()), ..CriuFailure::default() },
+                None,
+            )
+        })
+    }
+
+    /// Where a worker's first words are.
+    fn output(&self) -> Option<&Path> {
+        match &self.peer {
+            Peer::Worker { output, .. } => Some(output),
+            _ => None,
+        }
+    }
+
+    fn short(&self) -> Duration {
+        self.timeout.min(SMALL_REQUEST)
+    }
+
+    /// Sends a request and reads its answer, which has to be a success.
+    fn ask(
+        &self,
+        operation: Operation,
+        request: &rpc::Request,
+        timeout: Duration,
+        log: Option<&Path>,
+    ) -> Result<rpc::Response> {
+        // The path through a link, which is gone when the error is read, says less than where it leads.
+        let log = log.map(explain::resolved);
+        let failed =
+            |kind| explain::silence(kind, operation, &self.peer(), timeout, log.as_deref(), self.output());
+        let deadline = Instant::now() + timeout;
+        match message::send(&self.socket, &request.encode_to_vec(), deadline) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                return Err(failed(ErrorKind::Deadline));
+            }
+            Err(error) => return Err(failed(ErrorKind::ServiceDied).with_source(error)),
+        }
+        let received = message::receive(&self.socket, deadline);
+        let bytes = match received {
+            Ok(Received::Message(bytes)) => bytes,
+            Ok(Received::EndOfFile) => return Err(failed(ErrorKind::ServiceDied)),
+            Ok(Received::TimedOut) => {
+                self.abandon();
+                return Err(failed(ErrorKind::Deadline));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(explain::senseless(&self.peer(), "far too long").with_source(error));
+            }
+            Err(error) => return Err(failed(ErrorKind::ServiceDied).with_source(error)),
+        };
+        let answer = decode(&bytes).map_err(|what| explain::senseless(&self.peer(), &what))?;
+        if !answer.success {
+            let failure = CriuFailure {
+                errno: answer.cr_errno.filter(|&errno| errno != 0),
+                message: answer
+                    .cr_errmsg
+                    .as_deref()
+                    .map(|text| String::from_utf8_lossy(text).trim().to_owned()),
+                log,
+                lines: Vec::new(),
+            };
+            return Err(explain::failure(operation, failure, self.output()));
+        }
+        match answer.kind == request.kind {
+            true => Ok(answer),
+            false => Err(explain::senseless(
+                &self.peer(),
+                &format!("an answer to another question ({})", answer.kind),
+            )),
+        }
+    }
+
+    /// Ends a child that has run out of time; a worker ends with the connection, and a service isn't ours to
+    /// end.
+    fn abandon(&self) {
+        if let Peer::Child { pid, .. } = self.peer {
+            let _ = sys::signal::kill(pid);
+        }
+    }
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    message::pair().map_err(|source| Error::os("make a socket pair for CRIU", source))
+}
+
+fn request(kind: rpc::RequestKind) -> rpc::Request {
+    rpc::Request { kind: kind as i32, ..rpc::Request::default() }
+}
+
+/// Reads an answer; the reason where it is none. A message without bytes would decode as one that says no.
+fn decode(bytes: &[u8]) -> Result<rpc::Response, String> {
+    if bytes.is_empty() {
+        return Err("an empty message".to_owned());
+    }
+    rpc::Response::decode(bytes).map_err(|error| format!("{} bytes that are no answer: {error}", bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_message_is_no_answer() {
+        assert_eq!(decode(&[]).unwrap_err(), "an empty message");
+    }
+
+    #[test]
+    fn garbage_is_no_answer() {
+        assert!(decode(&[0xff; 40]).unwrap_err().starts_with("40 bytes that are no answer"));
+    }
+
+    #[test]
+    fn versions_are_ordered_by_number() {
+        let version = |major, minor, patch| Version { major, minor, patch };
+        assert!(version(4, 2, 1) > version(4, 2, 0) && version(4, 10, 0) > version(4, 2, 1));
+        assert_eq!(version(4, 2, 1).to_string(), "4.2.1");
+        assert_eq!(version(4, 3, 0).to_string(), "4.3");
+    }
+}

@@ -1,0 +1,59 @@
+//! Where a CRIU can be had on this machine.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::spawn::SYSTEM_FOLDERS;
+
+/// Where a service is expected when none is named: CRIU itself has no other default than its current
+/// folder, so this is the path that its documentation and units use.
+pub const STANDARD_SERVICE: &str = "/run/criu_service.socket";
+
+/// The CRIU programs to try, best first: the named one alone, else the one on PATH and then the private
+/// copy that `selfdump setup` makes.
+pub fn programs(named: Option<&Path>) -> Result<Vec<PathBuf>> {
+    if let Some(named) = named {
+        return match is_program(named) {
+            true => Ok(vec![named.to_owned()]),
+            false => Err(Error::new(ErrorKind::NoCriu, format!("{} is not a program", named.display()))
+                .with_hint("set SELFDUMP_CRIU (or Config::criu) to the path of a criu, or leave it unset; `selfdump setup` gets one")),
+        };
+    }
+    let found: Vec<PathBuf> = on_path("criu")
+        .into_iter()
+        .chain(private_prefix().map(|prefix| prefix.join("bin/criu")).filter(|copy| is_program(copy)))
+        .collect();
+    if found.is_empty() {
+        return Err(Error::new(
+            ErrorKind::NoCriu,
+            "no criu was found, neither on PATH nor as a private copy",
+        )
+        .with_hint("run `selfdump setup`, or install criu 4.2 or later and name it with SELFDUMP_CRIU"));
+    }
+    Ok(found)
+}
+
+/// The folder of the private copy that `selfdump setup` makes, under the user's data folder, whether it is
+/// there or not; the program in it is `bin/criu`. None for a user without a home.
+pub fn private_prefix() -> Option<PathBuf> {
+    let absolute =
+        |name: &str| config::environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
+    Some(data.join("selfdump/criu"))
+}
+
+/// A program by its name, as a worker of ours finds it: on PATH, else in the system's own folders.
+pub(super) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = config::environment("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+    folders
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|program| is_program(program))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}

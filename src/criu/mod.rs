@@ -1,0 +1,116 @@
+//! Speaks to CRIU, and knows nothing of a store.
+//!
+//! - [`Connection`] asks: version, check, features, pre-dump, dump, restore. It is the same over a running
+//!   service and over a worker of our own.
+//! - [`DumpOptions`] and [`RestoreOptions`] are CRIU's options as types; [`needs()`] works out those that
+//!   follow from the program's own state.
+//! - [`ways`] are the CRIUs that can be had here, in the order in which they are tried.
+//!
+//! Most programs need none of this: [`install`](crate::install()) does it for them.
+//!
+//! Sources: criu(8), CRIU's `images/rpc.proto` (field numbers), `criu/cr-service.c`, <https://criu.org/RPC>.
+
+mod connection;
+mod explain;
+mod locate;
+mod needs;
+mod options;
+mod rpc;
+mod rules;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use connection::{Connection, Dumped, Features, Version};
+pub use locate::{STANDARD_SERVICE, private_prefix, programs};
+pub use needs::needs;
+pub use options::{CgroupMode, Cgroups, DumpOptions, LogLevel, Mounts, PreDumpMode, RestoreOptions};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The oldest CRIU that is spoken to.
+pub const OLDEST: Version = Version { major: 4, minor: 1, patch: 1 };
+
+/// How long the standard socket may take to answer before it counts as nobody's.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// A way to reach a CRIU for a dump of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A running service's socket.
+    Service(PathBuf),
+    /// A program, to be started as a detached worker.
+    Worker(PathBuf),
+}
+
+/// The ways to CRIU, best first: the service that is named; else the standard socket, if something answers
+/// there; else a worker of each program that [`programs`] finds.
+pub fn ways(service: Option<&Path>, program: Option<&Path>) -> Result<Vec<Way>> {
+    if let Some(socket) = service {
+        return Ok(vec![Way::Service(socket.to_owned())]);
+    }
+    let standard = Path::new(STANDARD_SERVICE);
+    if standard.exists() {
+        match Connection::service(standard, PROBE).and_then(|service| service.version()) {
+            Ok(_) => return Ok(vec![Way::Service(standard.to_owned())]),
+            Err(error) => log::debug!("no service at {STANDARD_SERVICE}: {}", error.chain()),
+        }
+    }
+    Ok(programs(program)?.into_iter().map(Way::Worker).collect())
+}
+
+impl Way {
+    /// Goes this way, and makes sure that a CRIU is there which is new enough. What a worker says before
+    /// it has a log of its own goes to `output`.
+    pub fn connect(&self, output: &Path, timeout: Duration) -> Result<(Connection, Version)> {
+        match self {
+            Way::Service(socket) => {
+                let service = Connection::service(socket, timeout)?;
+                let version = new_enough(&service, service.version()?)?;
+                Ok((service, version))
+            }
+            Way::Worker(program) => {
+                let worker = Connection::worker(program, output, timeout)?;
+                let version = supported_version(&worker, program, Some(output))?;
+                Ok((worker, version))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Way::Service(socket) => write!(f, "the service at {}", socket.display()),
+            Way::Worker(program) => write!(f, "{}", program.display()),
+        }
+    }
+}
+
+/// The version of a program's CRIU, if it runs at all and is new enough to be worked with. Its last words
+/// are in `output`.
+pub(crate) fn supported_version(
+    connection: &Connection,
+    program: &Path,
+    output: Option<&Path>,
+) -> Result<Version> {
+    let version = connection.version().map_err(|error| match error.kind() {
+        ErrorKind::ServiceDied => explain::unusable(program, output),
+        _ => error,
+    })?;
+    new_enough(connection, version)
+}
+
+fn new_enough(connection: &Connection, version: Version) -> Result<Version> {
+    if version >= OLDEST {
+        return Ok(version);
+    }
+    Err(Error::new(
+        ErrorKind::CriuTooOld,
+        format!(
+            "CRIU ({}) is version {version}; {OLDEST} is the oldest that selfdump works with",
+            connection.peer()
+        ),
+    )
+    .with_hint("run `selfdump setup`, or install criu 4.2 or later and name it with SELFDUMP_CRIU"))
+}

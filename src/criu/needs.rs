@@ -1,0 +1,300 @@
+//! What CRIU has to be told about this program, worked out from the program itself.
+//!
+//! [`look`] collects the facts from `/proc`, [`derive`] turns them into [`Needs`]: pure, so that it can be
+//! tested as a table. What CRIU can't dump at all is said here, before anything is frozen.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::{Bytes, Needs, NetworkLock};
+use crate::sys;
+
+/// What CRIU carries by itself of an open file that has lost its name: 1 MiB (`ghost_limit`).
+const GHOST_LIMIT: Bytes = Bytes::mebibytes(1);
+
+/// One process of the tree, as `/proc` shows it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProcessFacts {
+    pub(super) pid: i32,
+    /// The session that it is in; 0 where that is led from outside of our pid namespace.
+    pub(super) session: i32,
+    /// Who traces it: pid and name.
+    pub(super) tracer: Option<(i32, String)>,
+    pub(super) descriptors: Vec<DescriptorFacts>,
+    /// The size of the largest file that is mapped and has no name.
+    pub(super) unlinked_mapping: Option<u64>,
+}
+
+/// One descriptor of a process, as `/proc` shows it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DescriptorFacts {
+    pub(super) fd: i32,
+    pub(super) target: PathBuf,
+    pub(super) locked: bool,
+    pub(super) unlinked_size: Option<u64>,
+    pub(super) tcp_connected: bool,
+    pub(super) datagram_connected: bool,
+}
+
+/// Everything that the needs of a program depend on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) root: bool,
+    pub(super) iptables: bool,
+    pub(super) nft: bool,
+    /// The process itself first, then its descendants.
+    pub(super) processes: Vec<ProcessFacts>,
+}
+
+/// What CRIU has to be told at a dump of this process and its children.
+pub fn needs() -> Result<Needs> {
+    derive(&look().map_err(|source| Error::os("read /proc about this process", source))?)
+}
+
+pub(super) fn derive(facts: &Facts) -> Result<Needs> {
+    facts.processes.iter().try_for_each(refuse)?;
+    let any = |found: fn(&DescriptorFacts) -> bool| {
+        facts.processes.iter().flat_map(|process| &process.descriptors).any(found)
+    };
+    let unlinked = facts.processes.iter().flat_map(|process| &process.descriptors);
+    let mapped = facts.processes.iter().filter_map(|process| process.unlinked_mapping);
+    let largest = unlinked.filter_map(|open| open.unlinked_size).chain(mapped).max().map(on_disk);
+    Ok(Needs {
+        shell_job: facts.processes.first().is_some_and(|process| process.session != process.pid),
+        file_locks: any(|open| open.locked),
+        tcp_established: any(|open| open.tcp_connected),
+        ext_unix_sk: any(|open| open.datagram_connected),
+        network_lock: match (facts.iptables, facts.nft) {
+            (true, _) => NetworkLock::Default,
+            (false, true) => NetworkLock::Nftables,
+            (false, false) => NetworkLock::Skip,
+        },
+        unprivileged: !facts.root,
+        ghost_limit: largest.filter(|&size| size > GHOST_LIMIT),
+    })
+}
+
+/// CRIU compares its limit with the blocks that a file takes, which may be more than its size says.
+fn on_disk(size: u64) -> Bytes {
+    Bytes(size.saturating_add(size / 8).saturating_add(64 * 1024))
+}
+
+/// Says what CRIU would refuse.
+fn refuse(process: &ProcessFacts) -> Result<()> {
+    let pid = process.pid;
+    if let Some((tracer, name)) = &process.tracer {
+        return Err(Error::new(
+            ErrorKind::Traced,
+            format!("process {pid} is traced by process {tracer} ({name}); only one tracer is possible, and CRIU has to be it"),
+        )
+        .with_hint("detach the debugger or strace, then checkpoint again"));
+    }
+    if process.session == 0 {
+        return Err(Error::new(
+            ErrorKind::Dump,
+            format!("the session leader of process {pid} is outside of its pid namespace, and CRIU dumps no such process"),
+        )
+        .with_hint("start the program in a session of its own: `setsid PROGRAM`"));
+    }
+    match process.descriptors.iter().find_map(|open| Some((open, undumpable(&open.target)?))) {
+        None => Ok(()),
+        Some((open, (what, remedy))) => Err(Error::new(
+            ErrorKind::Descriptor,
+            format!(
+                "process {pid} has {what} open as descriptor {} ({}), which CRIU can't dump",
+                open.fd,
+                open.target.display()
+            ),
+        )
+        .with_hint(remedy)),
+    }
+}
+
+/// What it is and what to do about it, for a descriptor that no CRIU dumps.
+fn undumpable(target: &Path) -> Option<(&'static str, &'static str)> {
+    match target.to_str()? {
+        "anon_inode:[io_uring]" => Some((
+            "an io_uring",
+            "close it before the checkpoint and set it up again afterwards, or have the program use epoll or threads instead",
+        )),
+        "anon_inode:[perf_event]" => {
+            Some(("a perf event", "close it before the checkpoint and open it again afterwards"))
+        }
+        "anon_inode:[userfaultfd]" => {
+            Some(("a userfaultfd", "close it before the checkpoint and open it again afterwards"))
+        }
+        _ => None,
+    }
+}
+
+fn look() -> std::io::Result<Facts> {
+    let pid = sys::process::id();
+    Ok(Facts {
+        root: sys::process::is_root(),
+        iptables: super::locate::on_path("iptables").is_some(),
+        nft: super::locate::on_path("nft").is_some(),
+        processes: sys::procfs::tree(pid).into_iter().filter_map(look_at).collect(),
+    })
+}
+
+/// None for a process that has ended meanwhile.
+fn look_at(pid: i32) -> Option<ProcessFacts> {
+    let tracer =
+        i32::try_from(sys::procfs::status_number(pid, "TracerPid").ok()?).ok().filter(|&pid| pid != 0);
+    let open = sys::procfs::descriptors(pid).ok()?;
+    let socket = |open: &sys::procfs::Open| sys::procfs::inode_of(&open.target, "socket");
+    let sockets: Vec<u64> = open.iter().filter_map(socket).collect();
+    let unix = if sockets.is_empty() { HashMap::new() } else { sys::procfs::unix_sockets(pid) };
+    // The list of TCP sockets takes the kernel so long that it is only asked for where it may tell something.
+    let tcp = match sockets.iter().all(|inode| unix.contains_key(inode)) {
+        true => HashSet::new(),
+        false => sys::procfs::tcp_connections(pid),
+    };
+    let facts = |open: sys::procfs::Open| DescriptorFacts {
+        fd: open.fd,
+        tcp_connected: socket(&open).is_some_and(|inode| tcp.contains(&inode)),
+        datagram_connected: socket(&open)
+            .and_then(|inode| unix.get(&inode))
+            .is_some_and(|&connected| connected),
+        locked: open.locked,
+        unlinked_size: open.unlinked_size,
+        target: open.target,
+    };
+    Some(ProcessFacts {
+        pid,
+        session: sys::procfs::stat(pid).ok()?.session,
+        unlinked_mapping: sys::procfs::largest_unlinked_mapping(pid),
+        tracer: tracer.map(|pid| (pid, sys::procfs::stat(pid).map(|stat| stat.name).unwrap_or_default())),
+        descriptors: open.into_iter().map(facts).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_seen_by_its_descriptor_and_other_sockets_are_none() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::net::{UnixDatagram, UnixStream};
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (datagram, _other_datagram) = UnixDatagram::pair().unwrap();
+        let (stream, _other_stream) = UnixStream::pair().unwrap();
+        let ours = look_at(sys::process::id()).unwrap();
+        let seen = |fd: i32| {
+            let open = ours.descriptors.iter().find(|open| open.fd == fd).unwrap();
+            (open.tcp_connected, open.datagram_connected)
+        };
+        assert_eq!(seen(client.as_raw_fd()), (true, false));
+        assert_eq!(seen(listener.as_raw_fd()), (false, false));
+        assert_eq!(seen(datagram.as_raw_fd()), (false, true));
+        assert_eq!(seen(stream.as_raw_fd()), (false, false));
+    }
+
+    /// A daemon of its own session, run by root, with one descriptor.
+    fn facts(open: DescriptorFacts) -> Facts {
+        let process =
+            ProcessFacts { pid: 40, session: 40, descriptors: vec![open], ..ProcessFacts::default() };
+        Facts { root: true, iptables: true, nft: true, processes: vec![process] }
+    }
+
+    fn in_session(session: i32) -> Facts {
+        let mut facts = facts(DescriptorFacts::default());
+        facts.processes[0].session = session;
+        facts
+    }
+
+    #[test]
+    fn each_need_follows_from_its_fact_and_from_nothing_else() {
+        let none = Needs::default();
+        let plain = DescriptorFacts::default;
+        let table: [(&str, Facts, Needs); 10] = [
+            ("nothing special", facts(plain()), none),
+            ("another session leader", in_session(7), Needs { shell_job: true, ..none }),
+            (
+                "a lock",
+                facts(DescriptorFacts { locked: true, ..plain() }),
+                Needs { file_locks: true, ..none },
+            ),
+            (
+                "a TCP connection",
+                facts(DescriptorFacts { tcp_connected: true, ..plain() }),
+                Needs { tcp_established: true, ..none },
+            ),
+            (
+                "a connected datagram socket",
+                facts(DescriptorFacts { datagram_connected: true, ..plain() }),
+                Needs { ext_unix_sk: true, ..none },
+            ),
+            (
+                "no iptables",
+                Facts { iptables: false, ..facts(plain()) },
+                Needs { network_lock: NetworkLock::Nftables, ..none },
+            ),
+            (
+                "no firewall at all",
+                Facts { iptables: false, nft: false, ..facts(plain()) },
+                Needs { network_lock: NetworkLock::Skip, ..none },
+            ),
+            (
+                "an ordinary user",
+                Facts { root: false, ..facts(plain()) },
+                Needs { unprivileged: true, ..none },
+            ),
+            (
+                "a small file without a name",
+                facts(DescriptorFacts { unlinked_size: Some(4096), ..plain() }),
+                none,
+            ),
+            (
+                "a large file without a name",
+                facts(DescriptorFacts { unlinked_size: Some(8 << 20), ..plain() }),
+                Needs { ghost_limit: Some(on_disk(8 << 20)), ..none },
+            ),
+        ];
+        for (what, facts, expected) in table {
+            assert_eq!(derive(&facts).unwrap(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_childs_descriptors_count_as_well() {
+        let mut facts = facts(DescriptorFacts::default());
+        let locked = DescriptorFacts { locked: true, ..DescriptorFacts::default() };
+        facts.processes.push(ProcessFacts {
+            pid: 41,
+            session: 40,
+            descriptors: vec![locked],
+            ..ProcessFacts::default()
+        });
+        assert!(derive(&facts).unwrap().file_locks);
+    }
+
+    #[test]
+    fn what_no_criu_dumps_is_named_with_descriptor_and_remedy() {
+        let open =
+            DescriptorFacts { fd: 5, target: "anon_inode:[io_uring]".into(), ..DescriptorFacts::default() };
+        let error = derive(&facts(open)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Descriptor);
+        assert!(error.to_string().contains("descriptor 5"), "{error}");
+        assert!(error.hint().unwrap().contains("close it before the checkpoint"));
+    }
+
+    #[test]
+    fn a_session_that_is_led_from_outside_of_the_pid_namespace_is_said_beforehand() {
+        let error = derive(&in_session(0)).unwrap_err();
+        assert!(error.to_string().contains("session leader of process 40"), "{error}");
+        assert!(error.hint().unwrap().contains("setsid PROGRAM"));
+    }
+
+    #[test]
+    fn a_tracer_is_named() {
+        let mut facts = facts(DescriptorFacts::default());
+        facts.processes[0].tracer = Some((17, "gdb".into()));
+        let error = derive(&facts).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Traced);
+        assert!(error.to_string().contains("traced by process 17 (gdb)"), "{error}");
+    }
+}
