@@ -6,6 +6,7 @@ mod sys;
 mod config;
 mod report;
 pub mod criu;
+mod image;
 pub use config::{Config, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;

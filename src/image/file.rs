@@ -1,0 +1,295 @@
+//! The framing of an image file: its numbers at the start, then one message after the other.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The largest message that is read: far above any that CRIU writes (30,000 mappings are 2 MiB), and little
+/// enough to hold in memory when a damaged size says so.
+const LARGEST_MESSAGE: u32 = 64 << 20;
+
+/// The number that an image starts with, in every version of the format that is read here.
+const COMMON: u32 = 0x5456_4319;
+/// The number that a service file starts with.
+const SERVICE: u32 = 0x5510_5940;
+
+/// An image file of a dump.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Image {
+    Inventory,
+    Tree,
+    Core { pid: u32 },
+    Ids { pid: u32 },
+    FdInfo { files_id: u32 },
+    Files,
+    MemFds,
+    Memory { pid: u32 },
+    Pagemap { pid: u32 },
+    DumpStats,
+}
+
+impl Image {
+    /// Where the file is.
+    pub(super) fn path(self, images: &Path) -> PathBuf {
+        images.join(match self {
+            Image::Inventory => "inventory.img".to_owned(),
+            Image::Tree => "pstree.img".to_owned(),
+            Image::Core { pid } => format!("core-{pid}.img"),
+            Image::Ids { pid } => format!("ids-{pid}.img"),
+            Image::FdInfo { files_id } => format!("fdinfo-{files_id}.img"),
+            Image::Files => "files.img".to_owned(),
+            Image::MemFds => "memfd.img".to_owned(),
+            Image::Memory { pid } => format!("mm-{pid}.img"),
+            Image::Pagemap { pid } => format!("pagemap-{pid}.img"),
+            Image::DumpStats => "stats-dump".to_owned(),
+        })
+    }
+
+    /// The numbers that the file starts with.
+    pub(super) fn magic(self) -> &'static [u32] {
+        match self {
+            Image::Inventory => &[0x5831_3116],
+            Image::Tree => &[COMMON, 0x5027_3030],
+            Image::Core { .. } => &[COMMON, 0x5505_3847],
+            Image::Ids { .. } => &[COMMON, 0x5443_2030],
+            Image::FdInfo { .. } => &[COMMON, 0x5621_3732],
+            Image::Files => &[COMMON, 0x5630_3138],
+            Image::MemFds => &[COMMON, 0x4845_3499],
+            Image::Memory { .. } => &[COMMON, 0x5749_2820],
+            Image::Pagemap { .. } => &[COMMON, 0x5608_4025],
+            Image::DumpStats => &[SERVICE, 0x5709_3306],
+        }
+    }
+
+    /// The error of a file whose contents can't be.
+    pub(super) fn damaged(self, images: &Path, what: impl std::fmt::Display) -> Error {
+        Error::new(ErrorKind::Damaged, format!("{} is damaged: {what}", self.path(images).display()))
+    }
+
+    /// The one message of an image that has only one.
+    pub(super) fn read_one<M: Message + Default>(self, images: &Path) -> Result<M> {
+        let mut reader = Reader::open(self, images)?;
+        let message = reader.next()?.ok_or_else(|| self.damaged(images, "it holds no message"))?;
+        match reader.at_end()? {
+            true => Ok(message),
+            false => Err(reader.damaged("more follows where it should end")),
+        }
+    }
+
+    /// The messages of an image that has only one kind of them.
+    pub(super) fn read_all<M: Message + Default>(self, images: &Path) -> Result<Messages<M>> {
+        Ok(Messages { reader: Reader::open(self, images)?, kind: PhantomData })
+    }
+}
+
+/// What remains of an image, message by message; nothing more comes after an error.
+pub(super) struct Messages<M> {
+    reader: Reader,
+    kind: PhantomData<M>,
+}
+
+impl<M: Message + Default> Iterator for Messages<M> {
+    type Item = Result<M>;
+
+    fn next(&mut self) -> Option<Result<M>> {
+        self.reader.next().transpose()
+    }
+}
+
+/// An open image, somewhere between two of its messages.
+pub(super) struct Reader {
+    path: PathBuf,
+    file: BufReader<File>,
+    offset: u64,
+    failed: bool,
+}
+
+impl Reader {
+    /// Opens an image and checks that it is one, of the kind that its name says.
+    pub(super) fn open(image: Image, images: &Path) -> Result<Reader> {
+        let path = image.path(images);
+        let file = File::open(&path).map_err(|error| open_error(&path, error))?;
+        let mut reader = Reader { path, file: BufReader::new(file), offset: 0, failed: false };
+        for expected in image.magic() {
+            match reader.number()? {
+                Some(found) if found == *expected => reader.offset += 4,
+                Some(found) => {
+                    return Err(reader.damaged(format!("{found:#010x} stands where {expected:#010x} should")));
+                }
+                None => return Err(reader.damaged("the file ends before its contents begin")),
+            }
+        }
+        Ok(reader)
+    }
+
+    /// The next message, or none at the end of the file.
+    pub(super) fn next<M: Message + Default>(&mut self) -> Result<Option<M>> {
+        if self.failed {
+            return Ok(None);
+        }
+        // Set until it went well, so that whoever goes on after an error doesn't read from the middle.
+        self.failed = true;
+        let Some(size) = self.number()? else { return Ok(None) };
+        let body = self.body(size)?;
+        let message = M::decode(&*body)
+            .map_err(|error| self.damaged("the message can't be decoded").with_source(error))?;
+        self.offset += 4 + u64::from(size);
+        self.failed = false;
+        Ok(Some(message))
+    }
+
+    /// Whether the file ends here.
+    fn at_end(&mut self) -> Result<bool> {
+        Ok(self.number()?.is_none())
+    }
+
+    /// Reads a 32-bit number; none if the file ends before it.
+    fn number(&mut self) -> Result<Option<u32>> {
+        let bytes = self.up_to(4)?;
+        match <[u8; 4]>::try_from(&*bytes) {
+            Ok(bytes) => Ok(Some(u32::from_le_bytes(bytes))),
+            Err(_) if bytes.is_empty() => Ok(None),
+            Err(_) => Err(self.damaged("the file is cut in the middle of a number")),
+        }
+    }
+
+    /// Reads the body of a message.
+    fn body(&mut self, size: u32) -> Result<Vec<u8>> {
+        if size > LARGEST_MESSAGE {
+            return Err(self.damaged(format!("a message of {size} bytes can't be")));
+        }
+        let body = self.up_to(size)?;
+        if body.len() < size as usize {
+            return Err(self.damaged(format!("a message of {size} bytes is cut after {}", body.len())));
+        }
+        Ok(body)
+    }
+
+    /// Reads that many bytes, or fewer at the end of the file. It takes no more memory than was read, so that
+    /// a size that is wrong costs nothing.
+    fn up_to(&mut self, size: u32) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = self.file.by_ref();
+        file.take(u64::from(size))
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io("read", &self.path, error))?;
+        Ok(bytes)
+    }
+
+    /// The error of a file that is wrong here.
+    fn damaged(&self, what: impl std::fmt::Display) -> Error {
+        let path = self.path.display();
+        Error::new(ErrorKind::Damaged, format!("{path} is damaged at byte {}: {what}", self.offset))
+    }
+}
+
+/// An image that isn't there was lost: nothing is asked for that a dump doesn't write.
+fn open_error(path: &Path, error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::Damaged, format!("{} is missing", path.display())).with_source(error)
+        }
+        _ => Error::io("open", path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::images::{Pipe, TreeItem};
+    use super::super::testing::Folder;
+    use super::*;
+
+    fn items(folder: &Folder) -> Result<Vec<TreeItem>> {
+        Image::Tree.read_all(folder.path())?.collect()
+    }
+
+    fn failure(folder: &Folder) -> String {
+        let error = items(folder).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        let text = error.to_string();
+        assert!(text.contains("pstree.img"), "{text}");
+        text
+    }
+
+    #[test]
+    fn messages_come_in_order_until_the_file_ends() {
+        let folder = Folder::new();
+        let written = [1, 2].map(|pid| TreeItem { pid, ..Default::default() });
+        folder.write(Image::Tree, &written);
+        assert_eq!(items(&folder).unwrap(), written);
+    }
+
+    #[test]
+    fn an_image_without_messages_is_empty() {
+        let folder = Folder::new();
+        folder.write::<TreeItem>(Image::Tree, &[]);
+        assert_eq!(items(&folder).unwrap(), []);
+    }
+
+    #[test]
+    fn a_wrong_magic_is_named_with_its_place() {
+        let folder = Folder::new();
+        let mut bytes = folder.write(Image::Tree, &[TreeItem::default()]);
+        bytes[4] ^= 1;
+        folder.overwrite(Image::Tree, &bytes);
+        assert!(failure(&folder).contains("at byte 4: 0x50273031 stands where 0x50273030 should"));
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_but_between_messages_is_damaged() {
+        let folder = Folder::new();
+        let bytes = folder.write(Image::Tree, &[TreeItem::default()]);
+        for length in (0..bytes.len()).filter(|length| *length != 8) {
+            folder.overwrite(Image::Tree, &bytes[..length]);
+            failure(&folder);
+        }
+    }
+
+    #[test]
+    fn a_cut_message_says_how_much_of_it_is_left() {
+        let folder = Folder::new();
+        let bytes = folder.write(Image::Tree, &[TreeItem::default()]);
+        folder.overwrite(Image::Tree, &bytes[..bytes.len() - 1]);
+        assert!(failure(&folder).contains("at byte 8: a message of 8 bytes is cut after 7"));
+    }
+
+    #[test]
+    fn an_oversized_message_is_refused_before_it_is_read() {
+        let folder = Folder::new();
+        let mut bytes = folder.write(Image::Tree, &[TreeItem::default()]);
+        bytes[8..12].copy_from_slice(&(LARGEST_MESSAGE + 1).to_le_bytes());
+        folder.overwrite(Image::Tree, &bytes);
+        assert!(failure(&folder).contains("at byte 8: a message of 67108865 bytes can't be"));
+    }
+
+    #[test]
+    fn a_message_that_is_none_is_damaged_and_ends_the_reading() {
+        let folder = Folder::new();
+        let mut bytes = folder.write(Image::Tree, &[TreeItem::default(), TreeItem::default()]);
+        bytes[12] = 0xff;
+        folder.overwrite(Image::Tree, &bytes);
+        let mut messages = Image::Tree.read_all::<TreeItem>(folder.path()).unwrap();
+        assert_eq!(messages.next().unwrap().unwrap_err().kind(), ErrorKind::Damaged);
+        assert!(messages.next().is_none());
+    }
+
+    #[test]
+    fn where_one_message_is_expected_two_are_damage() {
+        let folder = Folder::new();
+        folder.write(Image::DumpStats, &[Pipe::default(), Pipe::default()]);
+        let error = Image::DumpStats.read_one::<Pipe>(folder.path()).unwrap_err();
+        assert!(error.to_string().ends_with("more follows where it should end"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_image_is_damage() {
+        let error = items(&Folder::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().ends_with("pstree.img is missing"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Reads what a dump wrote: CRIU's image files, as plain data.
+//!
+//! What lies behind it: the layout of CRIU's image files (its `image.c`, `protobuf.c` and `magic.h`), their
+//! names (`image-desc.c`), the messages in them (`images/*.proto`, of which `proto/images.proto` declares
+//! what is read here) and how they refer to each other (`pstree.c`, `files.c`, `pagemap.c`). No protobuf type
+//! leaves this module.
+//!
+//! An image is a file of messages. It starts with two 32-bit numbers in little-endian order: one says that
+//! it is an image (or a service file, such as the statistics), the other which; the inventory, which says
+//! that the others are so, has the second only. Then come the messages, each behind its size as a 32-bit
+//! number, until the file ends. Pages of memory and the contents of pipes are in files of their own, or behind
+//! messages, and are not read here.
+//!
+//! How the files hang together:
+//!
+//! ```text
+//! inventory.img ─ the format
+//! pstree.img ──┬─▶ core-PID.img       the name
+//!  (processes) ├─▶ mm-PID.img         the mappings
+//!              ├─▶ pagemap-PID.img    the pages that were written
+//!              └─▶ ids-PID.img ─▶ fdinfo-ID.img ─▶ files.img ─▶ memfd.img
+//!                  (zombies: none)    (descriptors)   (open files)
+//! stats-dump ─ CRIU's own account
+//! ```
+//!
+//! The images are read after the dump, and perhaps long after it, from a disk that may have lost some of
+//! them. So nothing in them is believed: sizes are bounded, ids must be there, and what is wrong is an error
+//! of the kind [`Damaged`](crate::ErrorKind::Damaged) that names the file and the place in it.
+
+mod descriptor;
+mod file;
+mod images;
+mod memory;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod tree;
+
+pub(crate) use stats::dump_stats;
+pub(crate) use tree::processes;

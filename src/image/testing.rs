@@ -1,0 +1,48 @@
+//! Small images built by hand, for the tests of this module.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use prost::Message;
+
+use super::file::Image;
+
+/// A folder of images that goes when it is dropped.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("selfdump-image-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes an image as CRIU would, and gives its bytes.
+    pub(super) fn write<M: Message>(&self, image: Image, messages: &[M]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = image.magic().iter().flat_map(|number| number.to_le_bytes()).collect();
+        for message in messages {
+            let body = message.encode_to_vec();
+            bytes.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+            bytes.extend(body);
+        }
+        self.overwrite(image, &bytes);
+        bytes
+    }
+
+    /// Writes an image byte by byte.
+    pub(super) fn overwrite(&self, image: Image, bytes: &[u8]) {
+        std::fs::write(image.path(&self.0), bytes).unwrap();
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
