@@ -1,0 +1,136 @@
+//! Which checkpoints there are, for those who look from outside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::layout;
+use super::manifest::Manifest;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A committed checkpoint that was found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its account of itself, or why that can't be read.
+    pub manifest: Result<Manifest>,
+}
+
+impl Entry {
+    /// NAME/INSTANCE/NUMBER as it was committed; the folder's path where it can't tell.
+    pub fn id(&self) -> String {
+        self.manifest
+            .as_ref()
+            .map_or_else(|_| self.path.display().to_string(), |manifest| manifest.id.clone())
+    }
+
+    /// When it was taken; none where it can't tell.
+    pub fn taken(&self) -> Option<SystemTime> {
+        self.manifest.as_ref().ok().map(|manifest| manifest.taken)
+    }
+
+    /// Looks, without reading them, whether every file is there in its size.
+    pub fn glance(&self) -> Result<&Manifest> {
+        let manifest = self.manifest.as_ref().map_err(Clone::clone)?;
+        manifest.glance(&self.path)?;
+        Ok(manifest)
+    }
+
+    /// Checks every file against its size and checksum, and returns the manifest.
+    pub fn verify(&self) -> Result<&Manifest> {
+        let manifest = self.manifest.as_ref().map_err(Clone::clone)?;
+        manifest.verify(&self.path)?;
+        Ok(manifest)
+    }
+}
+
+/// The checkpoints of a target, newest first. A target is a NAME or an id in the store, or a folder: a
+/// store, a program's, an instance's or a checkpoint's, wherever it was moved to. No target is all.
+pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
+    let folder = match target {
+        None => store.to_owned(),
+        Some(target) => locate(store, target)?,
+    };
+    let mut entries = Vec::new();
+    // A store that was never written to is an empty one.
+    if target.is_some() || folder.exists() {
+        collect(&folder, DEPTH, &mut entries)?;
+    }
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.taken().or_else(|| last_change(&entry.path))));
+    Ok(entries)
+}
+
+/// When a file of a checkpoint's folder last came or went, or when its manifest was last written: one that
+/// can't tell when it was taken stands where it would, or further up, so that it is met and spoken of.
+fn last_change(checkpoint: &Path) -> Option<SystemTime> {
+    let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
+    modified(&checkpoint.join(layout::MANIFEST)).max(modified(checkpoint))
+}
+
+/// The folders of the instances of a target; for that of a checkpoint, the one that it is in.
+pub(crate) fn instances(store: &Path, target: &Path) -> Result<Vec<PathBuf>> {
+    let folder = locate(store, target)?;
+    let above = folder.ancestors().take(2).find(|folder| is_instance(folder));
+    if let Some(instance) = above {
+        return Ok(vec![instance.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for child in folders_in(&folder)? {
+        if is_instance(&child) {
+            found.push(child);
+        } else {
+            found.extend(folders_in(&child)?.into_iter().filter(|below| is_instance(below)));
+        }
+    }
+    Ok(found)
+}
+
+fn is_instance(folder: &Path) -> bool {
+    folder.file_name().and_then(|name| name.to_str()).is_some_and(layout::is_instance)
+}
+
+/// The folders in a folder; a link to one (`latest`) is that folder once more, and left out.
+fn folders_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|source| Error::io("read", folder, source))?;
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(folders.map(|entry| entry.path()).collect())
+}
+
+/// From a store to a checkpoint: program, instance, checkpoint.
+const DEPTH: u32 = 3;
+
+/// What the store has under this name comes before a folder that happens to be called so.
+fn locate(store: &Path, target: &Path) -> Result<PathBuf> {
+    let in_store = store.join(target);
+    [in_store, target.to_owned()].into_iter().find(|path| path.is_dir()).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "there are no checkpoints of {} in {}, and no such folder",
+                target.display(),
+                store.display()
+            ),
+        )
+        .with_hint("`selfdump list` shows what there is; another store is named with --dir or SELFDUMP_DIR")
+    })
+}
+
+fn collect(folder: &Path, depth: u32, entries: &mut Vec<Entry>) -> Result<()> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if folder.join(layout::MANIFEST).is_file() || layout::checkpoint_number(name).is_some() {
+        entries.push(Entry { path: folder.to_owned(), manifest: Manifest::read(folder) });
+        return Ok(());
+    }
+    if depth == 0 {
+        return Ok(());
+    }
+    for child in folders_in(folder)? {
+        let name = child.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if layout::draft_number(name).is_none() {
+            collect(&child, depth - 1, entries)?;
+        }
+    }
+    Ok(())
+}

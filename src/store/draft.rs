@@ -1,0 +1,279 @@
+//! A checkpoint that is being written, and the rename that makes it one.
+//!
+//! Whoever makes the folder of a draft owns its number: nobody else can commit under it. Nothing is undone
+//! by a destructor, since the process that comes back from a checkpoint still remembers the draft, which
+//! has become that very checkpoint: it calls [`Draft::forget`], and touches nothing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::layout::{self, Instance};
+use super::life::{Here, Life};
+use super::manifest::{self, FileEntry, Manifest};
+use super::retention::{self, Candidate};
+use super::status;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::disk;
+
+/// A draft without an owner is being made right now, unless it is older than this.
+const OWNERLESS: Duration = Duration::from_secs(60);
+
+/// The folder of a checkpoint that is not one yet.
+#[derive(Debug)]
+#[must_use = "a draft is committed, discarded or forgotten"]
+pub(crate) struct Draft {
+    instance: Instance,
+    number: u64,
+}
+
+impl Draft {
+    /// Begins the next checkpoint of an instance.
+    pub(crate) fn begin(instance: &Instance, life: &Life) -> Result<Draft> {
+        let folder = instance.folder();
+        disk::make_all_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
+        let draft = claim(instance, highest_number(&folder)? + 1)?;
+        match draft.furnish(life) {
+            Ok(()) => Ok(draft),
+            Err(error) => {
+                draft.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn furnish(&self, life: &Life) -> Result<()> {
+        let owner = self.path(layout::OWNER);
+        let text = serde_json::to_vec(life).map_err(io::Error::from);
+        // Whole or not there: half an owner would be none that a sweep could ask about.
+        text.and_then(|text| disk::replace(&owner, &text, &life.id))
+            .map_err(|source| Error::io("write", &owner, source))?;
+        let images = self.images();
+        disk::make_private(&images).map_err(|source| Error::io("make", &images, source))?;
+        let link = self.link();
+        symlink(&images, &link).map_err(|source| Error::io("make the link", &link, source))
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.instance.draft(self.number)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// NAME/INSTANCE/NUMBER of the checkpoint that it becomes.
+    pub(crate) fn id(&self) -> String {
+        self.instance.id(self.number)
+    }
+
+    /// Where CRIU's files go.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.path(layout::IMAGES)
+    }
+
+    /// The same through a link, which is the only path that CRIU takes up to 4.1.1.
+    pub(crate) fn link(&self) -> PathBuf {
+        self.path(layout::LINK)
+    }
+
+    /// Where a worker's first words go.
+    pub(crate) fn worker_log(&self) -> PathBuf {
+        self.path(layout::WORKER_LOG)
+    }
+
+    /// Empties it of what a worker wrote, for another try.
+    pub(crate) fn clear(&self) -> Result<()> {
+        remove_if_there(&self.worker_log())?;
+        let images = self.images();
+        fs::remove_dir_all(&images)
+            .and_then(|()| disk::make_private(&images))
+            .map_err(|source| Error::io("empty", &images, source))
+    }
+
+    /// The process that came back from the checkpoint changes nothing on disk: what it remembers as a
+    /// draft may be the checkpoint that it came from.
+    pub(crate) fn forget(self) {}
+
+    /// Gives the draft up. CRIU's log is kept beside it, for whoever looks for the cause; its new path.
+    pub(crate) fn discard(self) -> Option<PathBuf> {
+        let kept = self.instance.folder().join(layout::FAILED_LOG);
+        let log = self.images().join(layout::DUMP_LOG);
+        let moved = fs::rename(&log, &kept).is_ok();
+        self.remove();
+        moved.then_some(kept)
+    }
+
+    fn remove(&self) {
+        let folder = self.folder();
+        if let Err(error) = fs::remove_dir_all(&folder) {
+            log::warn!("can't remove {}: {error}", folder.display());
+        }
+    }
+
+    /// Makes it a checkpoint: every byte goes to the disk, then the rename that gives it its name. The
+    /// manifest comes with its list of files empty. Where this fails, nothing has become a checkpoint.
+    pub(crate) fn commit(&self, mut manifest: Manifest) -> Result<(PathBuf, Manifest)> {
+        for name in [layout::LINK, layout::WORKER_LOG] {
+            remove_if_there(&self.path(name))?;
+        }
+        manifest.files = self.seal()?;
+        let folder = self.folder();
+        manifest.write(&folder)?;
+        self.sync_all(&manifest.files)?;
+        remove_if_there(&self.path(layout::OWNER))?;
+        sync(&folder)?;
+        let checkpoint = self.instance.checkpoint(self.number);
+        disk::rename_new(&folder, &checkpoint)
+            .map_err(|source| Error::io("rename to", &checkpoint, source))?;
+        sync(&self.instance.folder())?;
+        point_latest(&self.instance, self.number);
+        Ok((checkpoint, manifest))
+    }
+
+    /// Closes the files to others, whatever mode CRIU gave them, and takes their checksums.
+    fn seal(&self) -> Result<Vec<FileEntry>> {
+        let folder = self.folder();
+        let files = manifest::list_files(&folder)?;
+        let sealed = files.iter().filter(|file| *file != Path::new(layout::OWNER)).map(|file| {
+            // The files of a root service are not ours to change; the folder around them is closed.
+            let _ = fs::set_permissions(folder.join(file), fs::Permissions::from_mode(0o600));
+            manifest::describe(&folder, file)
+        });
+        sealed.collect()
+    }
+
+    fn sync_all(&self, files: &[FileEntry]) -> Result<()> {
+        files.iter().try_for_each(|file| sync(&self.path(&file.path)))?;
+        sync(&self.path(layout::MANIFEST))?;
+        sync(&self.images())
+    }
+}
+
+fn sync(path: &Path) -> Result<()> {
+    disk::sync(path).map_err(|source| Error::io("write to the disk", path, source))
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the folder of the first number from `number` on that is nobody's.
+fn claim(instance: &Instance, number: u64) -> Result<Draft> {
+    for number in number..number.saturating_add(1000) {
+        let draft = Draft { instance: instance.clone(), number };
+        let folder = draft.folder();
+        match disk::make_private(&folder) {
+            // Another life may have committed this number since we looked.
+            Ok(()) if instance.checkpoint(number).exists() => draft.remove(),
+            Ok(()) => return Ok(draft),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(Error::io("make", &folder, source)),
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Io,
+        format!("no number is free for a checkpoint in {}", instance.folder().display()),
+    ))
+}
+
+fn highest_number(folder: &Path) -> Result<u64> {
+    let number = |name: &str| layout::checkpoint_number(name).or_else(|| layout::draft_number(name));
+    Ok(names(folder)?.iter().filter_map(|name| number(name)).max().unwrap_or(0))
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).map_err(|source| Error::io("read", folder, source))?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}
+
+/// The link is for people; a checkpoint is one without it, so that it can't be made is only logged.
+fn point_latest(instance: &Instance, number: u64) {
+    let latest = instance.folder().join(layout::LATEST);
+    let aside = latest.with_extension("new");
+    let pointed = remove_if_there(&aside).is_ok()
+        && symlink(layout::checkpoint_name(number), &aside)
+            .and_then(|()| fs::rename(&aside, &latest))
+            .is_ok();
+    if !pointed {
+        log::warn!("can't point {} to {}", latest.display(), layout::checkpoint_name(number));
+    }
+}
+
+/// Deletes what retention gives up. Never fails the checkpoint that was just committed.
+pub(crate) fn prune(instance: &Instance, life: &Life, keep: u32) {
+    let pruned = Here::look().map_err(|source| Error::os("read /proc", source)).and_then(|here| {
+        let numbers =
+            names(&instance.folder())?.into_iter().filter_map(|name| layout::checkpoint_number(&name));
+        let candidates: Vec<Candidate> =
+            numbers.filter_map(|number| candidate(instance, number, life, &here)).collect();
+        retention::expired(&candidates, keep).into_iter().try_for_each(|number| delete(instance, number))
+    });
+    if let Err(error) = pruned {
+        log::warn!("can't delete old checkpoints: {}", error.chain());
+    }
+}
+
+/// None for a checkpoint whose manifest can't be read: it is damaged, and not deleted unseen.
+fn candidate(instance: &Instance, number: u64, life: &Life, here: &Here) -> Option<Candidate> {
+    let manifest = Manifest::read(&instance.checkpoint(number)).ok()?;
+    let parent = manifest.parent.and_then(|id| layout::checkpoint_number(id.rsplit('/').next()?));
+    Some(Candidate { number, ours: manifest.life.id == life.id || here.is_over(&manifest.life), parent })
+}
+
+/// Takes the checkpoint's name away first, so that one that is half deleted is none.
+fn delete(instance: &Instance, number: u64) -> Result<()> {
+    let (checkpoint, aside) = (instance.checkpoint(number), instance.draft(number));
+    disk::rename_new(&checkpoint, &aside)
+        .and_then(|()| fs::remove_dir_all(&aside))
+        .map_err(|source| Error::io("delete", &checkpoint, source))
+}
+
+/// Deletes what the lives of a program that are over have left behind: their drafts, and the folders of
+/// instances that came to no checkpoint.
+pub(crate) fn sweep(instance: &Instance) {
+    let Ok(here) = Here::look() else { return };
+    let program = instance.store.join(&instance.name);
+    for name in names(&program).unwrap_or_default().into_iter().filter(|name| layout::is_instance(name)) {
+        let folder = program.join(&name);
+        sweep_instance(&folder, &here);
+        let is_over = status::in_folder(&folder).is_some_and(|status| here.is_over(&status.life));
+        if is_over && folder != instance.folder() && is_without_checkpoints(&folder) {
+            // Another life may be sweeping as well.
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+fn sweep_instance(folder: &Path, here: &Here) {
+    let drafts = names(folder).unwrap_or_default().into_iter();
+    for draft in drafts.filter(|name| layout::draft_number(name).is_some()).map(|name| folder.join(name)) {
+        if is_abandoned(&draft, here) && fs::remove_dir_all(&draft).is_ok() {
+            log::info!("removed {}, left by a crash", draft.display());
+        }
+    }
+}
+
+fn is_without_checkpoints(folder: &Path) -> bool {
+    let number = |name: &String| layout::checkpoint_number(name).or_else(|| layout::draft_number(name));
+    names(folder).is_ok_and(|names| names.iter().filter_map(number).next().is_none())
+}
+
+fn is_abandoned(draft: &Path, here: &Here) -> bool {
+    let owner = fs::read(draft.join(layout::OWNER)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    // Just before the rename, and just after the one that begins a deletion, the manifest is what tells.
+    let owner: Option<Life> = owner.or_else(|| Some(Manifest::read(draft).ok()?.life));
+    match owner {
+        Some(life) => here.is_over(&life),
+        None => {
+            let changed = fs::metadata(draft).and_then(|folder| folder.modified());
+            let age = changed.ok().and_then(|changed| SystemTime::now().duration_since(changed).ok());
+            age.is_some_and(|age| age > OWNERLESS)
+        }
+    }
+}

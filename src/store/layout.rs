@@ -1,0 +1,121 @@
+//! Every path and file name of the store. Nothing else spells them.
+//!
+//! ```text
+//! DIR/NAME/                       all runs of a program
+//!   PID-STARTTIME/                one instance: a process and all its restored lives
+//!     000007/                     a checkpoint
+//!       manifest.json
+//!       images/                   CRIU's files and its dump.log
+//!     000008.partial/             a draft
+//!       owner.json                whose it is
+//!       link -> images            the path that CRIU is given
+//!       worker.log                what a worker said before it had opened dump.log
+//!     latest -> 000007
+//!     status.json                 what came of the last attempt
+//!     failed.log                  CRIU's log of the last attempt that failed
+//! ```
+
+use std::path::{Path, PathBuf};
+
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const IMAGES: &str = "images";
+pub(crate) const DUMP_LOG: &str = "dump.log";
+pub(crate) const OWNER: &str = "owner.json";
+pub(crate) const LINK: &str = "link";
+pub(crate) const WORKER_LOG: &str = "worker.log";
+pub(crate) const LATEST: &str = "latest";
+pub(crate) const STATUS: &str = "status.json";
+pub(crate) const FAILED_LOG: &str = "failed.log";
+const PARTIAL: &str = ".partial";
+
+/// The folder of one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub(crate) store: PathBuf,
+    pub(crate) name: String,
+    pub(crate) instance: String,
+}
+
+impl Instance {
+    pub(crate) fn new(store: &Path, name: &str, pid: i32, start_ticks: u64) -> Instance {
+        Instance { store: store.to_owned(), name: name.to_owned(), instance: format!("{pid}-{start_ticks}") }
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.store.join(&self.name).join(&self.instance)
+    }
+
+    pub(crate) fn checkpoint(&self, number: u64) -> PathBuf {
+        self.folder().join(checkpoint_name(number))
+    }
+
+    pub(crate) fn draft(&self, number: u64) -> PathBuf {
+        self.folder().join(format!("{}{PARTIAL}", checkpoint_name(number)))
+    }
+
+    /// NAME/INSTANCE/NUMBER, the checkpoint's path in any copy of the store.
+    pub(crate) fn id(&self, number: u64) -> String {
+        format!("{}/{}/{}", self.name, self.instance, checkpoint_name(number))
+    }
+}
+
+pub(crate) fn checkpoint_name(number: u64) -> String {
+    format!("{number:06}")
+}
+
+/// The number in the name of a checkpoint's folder.
+pub(crate) fn checkpoint_number(name: &str) -> Option<u64> {
+    let number = name.parse().ok()?;
+    (checkpoint_name(number) == name).then_some(number)
+}
+
+/// The number in the name of a draft's folder.
+pub(crate) fn draft_number(name: &str) -> Option<u64> {
+    checkpoint_number(name.strip_suffix(PARTIAL)?)
+}
+
+/// Whether a folder's name is that of an instance.
+pub(crate) fn is_instance(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('-').is_some_and(|(pid, ticks)| number(pid) && number(ticks))
+}
+
+/// The folder for what concerns processes that run now: /run/selfdump as root, else below
+/// `$XDG_RUNTIME_DIR`, else one of this user's in /tmp.
+pub(crate) fn runtime_folder(root: bool, runtime_dir: Option<PathBuf>, user: u32) -> PathBuf {
+    match runtime_dir.filter(|folder| folder.is_absolute()) {
+        _ if root => PathBuf::from("/run/selfdump"),
+        Some(folder) => folder.join("selfdump"),
+        None => PathBuf::from(format!("/tmp/selfdump-{user}")),
+    }
+}
+
+/// The file about a running process in the runtime folder. Pid namespaces may share that folder, and a
+/// copy that was restored in another one has its original's process id.
+pub(crate) fn running(folder: &Path, pid_namespace: u64, pid: i32) -> PathBuf {
+    folder.join(format!("{pid_namespace}-{pid}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for number in [1, 7, 999_999, 1_000_000, 12_345_678] {
+            assert_eq!(checkpoint_number(&checkpoint_name(number)), Some(number));
+            assert_eq!(draft_number(&format!("{}.partial", checkpoint_name(number))), Some(number));
+        }
+    }
+
+    #[test]
+    fn other_names_are_none_of_ours() {
+        for name in ["7", "0000007", "00000x", "latest", "000007.partial", "", "+00007"] {
+            assert_eq!(checkpoint_number(name), None, "{name}");
+        }
+        assert!(is_instance("4711-8839201"));
+        for name in ["4711", "4711-", "-1", "a-1", "000007"] {
+            assert!(!is_instance(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What a checkpoint says of itself: `manifest.json`, format version 1 (docs/format.md).
+//!
+//! The file is an envelope, `{"xxh3_128": …, "manifest": …}`, whose checksum covers the bytes of the
+//! manifest as they stand, so that a changed bit in the manifest is found as surely as one in an image.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::layout;
+use super::life::Life;
+use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::{Bytes, DumpStats, Needs, Process};
+use crate::report::Cause;
+
+/// The version of the format that is written, and the only one that is read.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// The largest manifest that is read. One of 10,000 descriptors has about 2 MiB.
+const LARGEST: u64 = 256 << 20;
+
+/// A checkpoint's account of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// The version of this format.
+    pub format_version: u32,
+    /// NAME/INSTANCE/NUMBER: where it stood in the store that it was written to.
+    pub id: String,
+    /// Why it was taken.
+    pub cause: Cause,
+    /// When it was taken.
+    #[serde(rename = "taken_unix_us", with = "unix_micros")]
+    pub taken: SystemTime,
+    /// When CRIU had answered and the program ran on.
+    #[serde(rename = "answered_unix_us", with = "unix_micros")]
+    pub answered: SystemTime,
+    pub(crate) life: Life,
+    /// What ran.
+    pub program: Program,
+    /// What dumped it, and what it has to be told at the restore.
+    pub criu: Criu,
+    /// CRIU's account of the dump.
+    pub stats: DumpStats,
+    /// What was frozen, the root of the tree first.
+    pub processes: Vec<Process>,
+    /// Every other file of the checkpoint.
+    pub files: Vec<FileEntry>,
+    /// The checkpoint that this one builds on, if any.
+    pub parent: Option<String>,
+}
+
+/// What ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Program {
+    /// The name that its checkpoints are kept under.
+    pub name: String,
+    /// The path of its executable.
+    pub executable: String,
+    /// The version of selfdump in it.
+    pub selfdump: String,
+}
+
+/// What dumped it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Criu {
+    /// CRIU's version.
+    pub version: String,
+    /// The program or service that was asked.
+    pub peer: String,
+    /// What it was told, and has to be told again at the restore.
+    pub needs: Needs,
+}
+
+/// A file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FileEntry {
+    /// Its path in the checkpoint's folder.
+    pub path: String,
+    /// Its size.
+    #[serde(rename = "size_bytes")]
+    pub size: Bytes,
+    /// Its XXH3 checksum of 128 bits, in hexadecimal.
+    pub xxh3_128: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    xxh3_128: String,
+    manifest: Box<RawValue>,
+}
+
+impl Manifest {
+    /// The generation of the process that was dumped: 0 for one that was never restored.
+    pub fn generation(&self) -> u64 {
+        self.life.generation
+    }
+
+    /// The size of all files together, without the manifest itself.
+    pub fn size(&self) -> Bytes {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// The process id of the root of the tree.
+    pub fn pid(&self) -> i32 {
+        self.life.pid
+    }
+
+    /// Writes it into a checkpoint's folder.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(layout::MANIFEST);
+        let encoded = || -> serde_json::Result<String> {
+            let manifest = RawValue::from_string(serde_json::to_string_pretty(self)?)?;
+            let xxh3_128 = hex(xxhash_rust::xxh3::xxh3_128(manifest.get().as_bytes()));
+            serde_json::to_string(&Envelope { xxh3_128, manifest })
+        };
+        let text = encoded().map_err(|source| {
+            Error::new(ErrorKind::Io, format!("can't describe the checkpoint {}", self.id))
+                .with_source(source)
+        })?;
+        fs::write(&path, text).map_err(|source| Error::io("write", &path, source))
+    }
+
+    /// Reads that of a checkpoint's folder, and checks it against its own checksum.
+    pub(crate) fn read(folder: &Path) -> Result<Manifest> {
+        let path = folder.join(layout::MANIFEST);
+        let text = read_bounded(&path)?;
+        let damaged = |what: &str| {
+            Error::new(ErrorKind::Damaged, format!("{}: {what}", path.display()))
+                .with_hint("use another checkpoint; this one can't be trusted")
+        };
+        let envelope: Envelope =
+            serde_json::from_str(&text).map_err(|source| damaged("not a manifest").with_source(source))?;
+        let raw = envelope.manifest.get();
+        if hex(xxhash_rust::xxh3::xxh3_128(raw.as_bytes())) != envelope.xxh3_128 {
+            return Err(damaged("its checksum is wrong"));
+        }
+        #[derive(Deserialize)]
+        struct Versioned {
+            format_version: u32,
+        }
+        // The version is looked at first: a later one may have fields that this one doesn't know.
+        let version = serde_json::from_str::<Versioned>(raw)
+            .map_err(|source| damaged("no version").with_source(source))?;
+        if version.format_version != FORMAT_VERSION {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!(
+                    "{}: format version {}, but this selfdump reads {FORMAT_VERSION}",
+                    path.display(),
+                    version.format_version
+                ),
+            )
+            .with_hint("use the version of selfdump that wrote it"));
+        }
+        serde_json::from_str(raw)
+            .map_err(|source| damaged("not a manifest of this version").with_source(source))
+    }
+
+    /// Compares the size of every file, without reading any.
+    pub(crate) fn glance(&self, folder: &Path) -> Result<()> {
+        self.files.iter().try_for_each(|file| match fs::metadata(folder.join(&file.path)) {
+            Ok(found) if found.len() == file.size.0 => Ok(()),
+            Ok(found) => Err(wrong_size(folder, file, found.len())),
+            Err(source) => {
+                Err(damaged_file(folder, Path::new(&file.path), "can't be found").with_source(source))
+            }
+        })
+    }
+
+    /// Compares every file with its size and checksum, and the folder with the list: nothing may be
+    /// missing and nothing may have come.
+    pub(crate) fn verify(&self, folder: &Path) -> Result<()> {
+        let found = list_files(folder)?;
+        let listed = |path: &Path| self.files.iter().any(|file| Path::new(&file.path) == path);
+        if let Some(stranger) = found.iter().find(|path| !listed(path)) {
+            return Err(damaged_file(folder, stranger, "is not part of the checkpoint"));
+        }
+        for file in &self.files {
+            let path = Path::new(&file.path);
+            if !found.iter().any(|known| known == path) {
+                return Err(damaged_file(folder, path, "is missing"));
+            }
+            let now = describe(folder, path)?;
+            if now.size != file.size {
+                return Err(wrong_size(folder, file, now.size.0));
+            }
+            if now.xxh3_128 != file.xxh3_128 {
+                return Err(damaged_file(folder, path, "has another checksum than when it was written"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wrong_size(folder: &Path, file: &FileEntry, found: u64) -> Error {
+    let what = format!("has {found} bytes instead of {}", file.size.0);
+    damaged_file(folder, Path::new(&file.path), &what)
+}
+
+fn damaged_file(folder: &Path, file: &Path, what: &str) -> Error {
+    Error::new(ErrorKind::Damaged, format!("{} {what}", folder.join(file).display()))
+        .with_hint("use another checkpoint; this one can't be trusted")
+}
+
+/// Every file of a checkpoint but the manifest, by path in its folder, in order.
+pub(super) fn list_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        let path = folder.join(&below);
+        for entry in fs::read_dir(&path).map_err(|source| Error::io("read", &path, source))? {
+            let entry = entry.map_err(|source| Error::io("read", &path, source))?;
+            let name = below.join(entry.file_name());
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(name),
+                _ if name == Path::new(layout::MANIFEST) => {}
+                _ => files.push(name),
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A file's size and checksum.
+pub(super) fn describe(folder: &Path, file: &Path) -> Result<FileEntry> {
+    let path = folder.join(file);
+    let (size, checksum) = checksum(&path).map_err(|source| Error::io("read", &path, source))?;
+    Ok(FileEntry { path: file.to_string_lossy().into_owned(), size: Bytes(size), xxh3_128: hex(checksum) })
+}
+
+fn checksum(path: &Path) -> io::Result<(u64, u128)> {
+    const BLOCK: usize = 256 * 1024;
+    let mut file = File::open(path)?;
+    let (mut hash, mut size, mut block) = (Xxh3::new(), 0, vec![0; BLOCK]);
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return Ok((size, hash.digest128())),
+            Ok(count) => {
+                size += count as u64;
+                hash.update(&block[..count]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hex(checksum: u128) -> String {
+    format!("{checksum:032x}")
+}
+
+fn read_bounded(path: &Path) -> Result<String> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
+            Error::new(ErrorKind::Damaged, format!("{} can't be read", path.display()))
+                .with_hint("use another checkpoint; this one can't be trusted")
+                .with_source(source)
+        }
+        _ => Error::io("read", path, source),
+    })
+}
+
+/// A point in time as microseconds since 1970; what is before that, or beyond the year 584,554, is cut off.
+pub(super) mod unix_micros {
+    use super::{Duration, SystemTime};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+        let micros = u64::deserialize(from)?;
+        SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_micros(micros))
+            .ok_or_else(|| serde::de::Error::custom("a time beyond what the system can tell"))
+    }
+}

@@ -1,0 +1,19 @@
+//! Owns the store's folder, and knows nothing of who fills it.
+//!
+//! - [`layout`]: every path and file name of it, in one place.
+//! - [`life`]: who writes: a run of a program between two restores, and whether it is over.
+//! - [`draft`]: a checkpoint that is being written, and the rename that makes it one.
+//! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
+//! - [`retention`]: which checkpoints go.
+//! - [`catalogue`]: which checkpoints there are, for those who look from outside.
+//! - [`status`]: what came of the last attempt.
+//!
+//! The format is written down in `docs/format.md`.
+
+pub(crate) mod catalogue;
+pub(crate) mod draft;
+pub(crate) mod layout;
+pub(crate) mod life;
+pub(crate) mod manifest;
+mod retention;
+pub(crate) mod status;

@@ -1,0 +1,222 @@
+//! What came of the last attempt, for people and supervisors: `status.json`.
+//!
+//! It is written twice: into the instance's folder, where it stays with the checkpoints, and into the
+//! runtime folder under the process id, where it is found without knowing the store, and where it can be
+//! written when the store can't.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{self, Instance};
+use super::life::{Here, Life};
+use super::manifest::unix_micros;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::frozen::Bytes;
+use crate::report::{Cause, Outcome, Report};
+use crate::sys::{disk, process};
+
+/// The version of `status.json`.
+const FORMAT_VERSION: u32 = 1;
+
+/// The state of a running program, as of its last attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Status {
+    /// The version of this format.
+    pub format_version: u32,
+    /// The name that its checkpoints are kept under.
+    pub name: String,
+    /// The folder of the instance.
+    pub folder: PathBuf,
+    pub(crate) life: Life,
+    /// The checkpoint that this life began with: NAME/INSTANCE/NUMBER; none where the program was started.
+    pub restored_from: Option<String>,
+    /// Seconds between checkpoints, where there is a schedule.
+    pub every_seconds: Option<f64>,
+    /// How many attempts have failed since the last that did not.
+    pub failures_in_a_row: u64,
+    /// The last attempt; none so far in a new process.
+    pub last: Option<Attempt>,
+}
+
+/// An attempt at a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// Why it was made.
+    pub cause: Cause,
+    /// When it began.
+    #[serde(rename = "started_unix_us", with = "unix_micros")]
+    pub started: SystemTime,
+    /// When all was done.
+    #[serde(rename = "finished_unix_us", with = "unix_micros")]
+    pub finished: SystemTime,
+    /// Whether a checkpoint came of it.
+    pub saved: bool,
+    /// That checkpoint: NAME/INSTANCE/NUMBER.
+    pub checkpoint: Option<String>,
+    /// Its size.
+    pub size_bytes: Option<Bytes>,
+    /// How long the program stood still for it, in microseconds.
+    pub frozen_us: Option<u64>,
+    /// Why there is none.
+    pub error: Option<Failure>,
+}
+
+/// An error as plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The name of its [`ErrorKind`](crate::ErrorKind).
+    pub kind: String,
+    /// Its text and the causes below it.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The lines of CRIU's log that matter.
+    pub criu: Vec<String>,
+    /// Where CRIU's log is.
+    pub log: Option<PathBuf>,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Failure {
+        Failure {
+            kind: error.kind().name().to_owned(),
+            message: error.chain(),
+            hint: error.hint().map(str::to_owned),
+            criu: error.criu().map(|criu| criu.lines.clone()).unwrap_or_default(),
+            log: error.criu().and_then(|criu| criu.log.clone()),
+        }
+    }
+}
+
+impl Status {
+    /// That of a process that has made no attempt yet.
+    pub(crate) fn new(instance: &Instance, life: &Life, every_seconds: Option<f64>) -> Status {
+        Status {
+            format_version: FORMAT_VERSION,
+            name: instance.name.clone(),
+            folder: instance.folder(),
+            life: life.clone(),
+            restored_from: None,
+            every_seconds,
+            failures_in_a_row: 0,
+            last: None,
+        }
+    }
+
+    /// Begins the life that came back from a checkpoint. The store is left as it is; what runs now is told
+    /// in the runtime folder alone.
+    pub(crate) fn come_back(&mut self, life: &Life, from: &str) {
+        self.life = life.clone();
+        self.restored_from = Some(from.to_owned());
+        self.write_running();
+    }
+
+    /// Takes an attempt in.
+    pub(crate) fn record(&mut self, report: &Report) {
+        let saved = match &report.outcome {
+            Ok(Outcome::Saved(checkpoint)) => Some(checkpoint),
+            _ => None,
+        };
+        self.failures_in_a_row = if report.outcome.is_err() { self.failures_in_a_row + 1 } else { 0 };
+        self.last = Some(Attempt {
+            cause: report.cause.clone(),
+            started: report.started,
+            finished: report.finished,
+            saved: saved.is_some(),
+            checkpoint: saved.map(|checkpoint| checkpoint.id.clone()),
+            size_bytes: saved.map(|checkpoint| checkpoint.size),
+            frozen_us: saved.map(|checkpoint| checkpoint.stats.frozen.as_micros() as u64),
+            error: report.outcome.as_ref().err().map(Failure::from),
+        });
+    }
+
+    /// The process id of the program.
+    pub fn pid(&self) -> i32 {
+        self.life.pid
+    }
+
+    /// How many times the program has come back.
+    pub fn generation(&self) -> u64 {
+        self.life.generation
+    }
+
+    /// Whether the process that wrote it runs, as far as can be seen from here.
+    pub fn is_running(&self) -> bool {
+        Here::look().is_ok_and(|here| !here.is_over(&self.life))
+    }
+
+    /// Writes it to both places. That it can't be written is only logged: it tells of failures, and is not
+    /// to be one.
+    pub(crate) fn write(&self) {
+        let folder = self.folder.clone();
+        // What failed before there was a draft is told in the store as well; a program that tries nothing
+        // leaves nothing there.
+        if self.last.is_some() {
+            disk::make_all_private(&folder)
+                .unwrap_or_else(|error| log::debug!("can't make {}: {error}", folder.display()));
+        }
+        if folder.is_dir() {
+            self.write_to(&folder.join(layout::STATUS));
+        }
+        self.write_running();
+    }
+
+    fn write_running(&self) {
+        let runtime = runtime_folder();
+        match disk::make_all_private(&runtime) {
+            Ok(()) => self.write_to(&layout::running(&runtime, self.life.pid_namespace, self.life.pid)),
+            Err(error) => log::debug!("can't make {}: {error}", runtime.display()),
+        }
+    }
+
+    fn write_to(&self, path: &Path) {
+        let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from);
+        if let Err(error) = text.and_then(|text| disk::replace(path, &text, &self.life.id)) {
+            log::warn!("can't write {}: {error}", path.display());
+        }
+    }
+
+    /// Reads one.
+    pub(crate) fn read(path: &Path) -> Result<Status> {
+        let text = fs::read(path).map_err(|source| Error::io("read", path, source))?;
+        serde_json::from_slice(&text)
+            .map_err(|source| Error::io("understand", path, std::io::Error::from(source)))
+    }
+
+    /// That of the process `pid`, if selfdump runs in it.
+    pub(crate) fn of(pid: i32) -> Option<Status> {
+        let namespace = Here::look().ok()?.pid_namespace;
+        let status = Status::read(&layout::running(&runtime_folder(), namespace, pid)).ok()?;
+        status.is_running().then_some(status)
+    }
+}
+
+fn runtime_folder() -> PathBuf {
+    let runtime = config::environment("XDG_RUNTIME_DIR").map(PathBuf::from);
+    layout::runtime_folder(process::is_root(), runtime, process::user().1)
+}
+
+/// That of the instance in a folder, if it has made an attempt.
+pub(crate) fn in_folder(instance: &Path) -> Option<Status> {
+    Status::read(&instance.join(layout::STATUS)).ok()
+}
+
+/// Deletes what processes left in the runtime folder that have ended since.
+pub(crate) fn sweep() {
+    let Ok(here) = Here::look() else { return };
+    for entry in fs::read_dir(runtime_folder()).into_iter().flatten().flatten() {
+        if Status::read(&entry.path()).is_ok_and(|status| here.is_over(&status.life)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
