@@ -8,6 +8,8 @@ mod report;
 pub mod criu;
 mod image;
 mod store;
+mod trigger;
+mod checkpoint;
 pub use config::{Config, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;

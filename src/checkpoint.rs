@@ -1,0 +1,185 @@
+//! The sentence: look what CRIU has to be told, begin a draft, have it filled, commit it.
+//!
+//! ```text
+//! needs ─▶ draft ─▶ space ─▶ dump ─┬─ Original ─▶ manifest ─▶ commit ─▶ prune
+//!                                  ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
+//!                                  └─ failed   ─▶ discard the draft
+//! ```
+//!
+//! [`Dumped`] is matched in one place, [`attempt`]: everything after the dump runs in both processes, and
+//! only there is it decided which of them may change the store.
+
+use std::time::{Duration, SystemTime};
+
+use crate::config::Settings;
+use crate::criu::{self, DumpOptions, Dumped, Version, Way};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::{Bytes, Needs};
+use crate::image;
+use crate::report::{Cause, Checkpoint, Outcome, Report, Restored};
+use crate::store::draft::{self, Draft};
+use crate::store::layout::Instance;
+use crate::store::life::Life;
+use crate::store::manifest::{Criu, FORMAT_VERSION, Manifest, Program};
+use crate::sys;
+
+/// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
+const BESIDE_THE_MEMORY: Bytes = Bytes::mebibytes(1);
+
+/// The program that is checkpointed: how, where to, and in which of its lives.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) settings: Settings,
+    pub(crate) instance: Instance,
+    pub(crate) life: Life,
+    /// CRIUs that turned out to be too old for this kernel; they are not tried again.
+    unfit: Vec<Way>,
+}
+
+impl Subject {
+    pub(crate) fn new(settings: Settings) -> Result<Subject> {
+        let life = Life::begin(0).map_err(|source| Error::os("read /proc about this process", source))?;
+        let instance = Instance::new(&settings.dir, &settings.name, life.pid, life.start_ticks);
+        Ok(Subject { settings, instance, life, unfit: Vec::new() })
+    }
+
+    /// In the process that came back: it is a life of its own from here on.
+    fn begin_next_life(&mut self) {
+        let generation = self.life.generation + 1;
+        self.life = Life::begin(generation).unwrap_or_else(|error| {
+            log::warn!("can't read /proc about this process: {error}");
+            Life { id: format!("{}+", self.life.id), generation, ..self.life.clone() }
+        });
+    }
+}
+
+/// What is known when CRIU has answered.
+struct Answer {
+    dumped: Dumped,
+    version: Version,
+    peer: String,
+    answered: SystemTime,
+}
+
+/// Makes a checkpoint. Whatever comes of it is in the report.
+pub(crate) fn run(subject: &mut Subject, cause: Cause) -> Report {
+    let started = SystemTime::now();
+    let mut answered = None;
+    let outcome = attempt(subject, &cause, &mut answered);
+    Report { cause, started, answered, finished: SystemTime::now(), outcome }
+}
+
+fn attempt(subject: &mut Subject, cause: &Cause, answered: &mut Option<SystemTime>) -> Result<Outcome> {
+    let needs = criu::needs()?;
+    let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
+    let draft = Draft::begin(&subject.instance, &subject.life)?;
+    let taken = SystemTime::now();
+    match ensure_space(&draft).and_then(|()| dump(subject, &draft, needs, ways)) {
+        Ok(Answer { dumped: Dumped::Restored, .. }) => {
+            let id = draft.id();
+            draft.forget();
+            subject.begin_next_life();
+            let age = SystemTime::now().duration_since(taken).unwrap_or_default();
+            Ok(Outcome::Restored(Restored { id, taken, age, generation: subject.life.generation }))
+        }
+        Ok(answer) => {
+            *answered = Some(answer.answered);
+            save(subject, &draft, cause, needs, taken, answer).map(Outcome::Saved).inspect_err(|_| {
+                draft.discard();
+            })
+        }
+        Err(error) => Err(error.with_log(draft.discard())),
+    }
+}
+
+/// Looks whether the memory of the tree fits onto the disk, before anything stands still for it.
+fn ensure_space(draft: &Draft) -> Result<()> {
+    let images = draft.images();
+    let free =
+        sys::disk::free_space(&images).map_err(|source| Error::io("look for space at", &images, source))?;
+    let memory: Bytes = sys::procfs::tree(sys::process::id())
+        .into_iter()
+        .map(|pid| Bytes(sys::procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024))
+        .sum();
+    let wanted = Bytes(memory.0 + BESIDE_THE_MEMORY.0);
+    if wanted <= free {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NoSpace,
+        format!("a checkpoint takes about {wanted}, and {free} are free where {} is", images.display()),
+    )
+    .with_hint(
+        "free space, keep fewer checkpoints (SELFDUMP_KEEP), or name another folder with SELFDUMP_DIR",
+    ))
+}
+
+/// Has the program dumped by the first CRIU that is right for this machine. Returns twice.
+fn dump(subject: &mut Subject, draft: &Draft, needs: Needs, ways: Vec<Way>) -> Result<Answer> {
+    let (unfit, fit): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| subject.unfit.contains(way));
+    // Where none is left, one may have been put right since.
+    let mut untried = if fit.is_empty() { unfit } else { fit }.into_iter().peekable();
+    while let Some(way) = untried.next() {
+        let error = match dump_by(&way, draft, needs, subject.settings.timeout) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        // Another one may do better only where this one is not right for the machine at all.
+        let Some(next) = untried.peek().filter(|_| error.is_unfit_criu()) else { return Err(error) };
+        log::warn!("{}; trying {next}", error.chain());
+        draft.clear()?;
+        subject.unfit.push(way);
+    }
+    Err(Error::new(ErrorKind::NoCriu, "no criu was found"))
+}
+
+fn dump_by(way: &Way, draft: &Draft, needs: Needs, timeout: Duration) -> Result<Answer> {
+    let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
+    let peer = connection.peer();
+    let dumped = connection.dump(&DumpOptions::new(draft.link(), needs))?;
+    Ok(Answer { dumped, version, peer, answered: SystemTime::now() })
+}
+
+/// Turns the images into a checkpoint. Only in the process that goes on.
+fn save(
+    subject: &Subject,
+    draft: &Draft,
+    cause: &Cause,
+    needs: Needs,
+    taken: SystemTime,
+    answer: Answer,
+) -> Result<Checkpoint> {
+    let images = draft.images();
+    let executable = sys::procfs::executable(subject.life.pid).unwrap_or_default();
+    let manifest = Manifest {
+        format_version: FORMAT_VERSION,
+        id: draft.id(),
+        cause: cause.clone(),
+        taken,
+        answered: answer.answered,
+        life: subject.life.clone(),
+        program: Program {
+            name: subject.settings.name.clone(),
+            executable: executable.to_string_lossy().into_owned(),
+            selfdump: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs },
+        stats: image::dump_stats(&images).map_err(unreadable)?,
+        processes: image::processes(&images).map_err(unreadable)?,
+        files: Vec::new(),
+        parent: None,
+    };
+    let (path, manifest) = draft.commit(manifest)?;
+    draft::prune(&subject.instance, &subject.life, subject.settings.keep);
+    // A life that was restored after a crash makes no start of its own that would do it.
+    draft::sweep(&subject.instance);
+    Ok(Checkpoint { size: manifest.size(), stats: manifest.stats, id: manifest.id, path, taken })
+}
+
+/// CRIU has said that all went well.
+fn unreadable(error: Error) -> Error {
+    match error.hint() {
+        None => error.with_hint("look whether it is a CRIU that answered, and checkpoint again; `selfdump setup` gets one that works"),
+        Some(_) => error,
+    }
+}
