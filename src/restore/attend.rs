@@ -1,0 +1,76 @@
+//! Being the parent of a restored program: signals are passed on to it, its end becomes ours.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::sys::{process, signal};
+
+/// How long a lost SIGCHLD could go unnoticed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this status.
+    Exited(i32),
+    /// It was killed by this signal.
+    Signaled(i32),
+}
+
+/// Holds back, in the calling thread, the signals that are meant for the program. To be called before
+/// [`restore`](super::restore), so that none is lost while the program comes back; [`attend`] then passes
+/// them on.
+///
+/// # Errors
+///
+/// Where the operating system refuses it.
+pub fn hold_signals() -> Result<()> {
+    signal::keep_children()
+        .and_then(|()| signal::hold_back(&held()))
+        .map_err(|source| Error::os("hold signals back", source))
+}
+
+/// Waits for a restored program to end, and passes signals on to it meanwhile.
+///
+/// # Errors
+///
+/// Where the process isn't a child of this one.
+pub fn attend(pid: i32) -> Result<Ended> {
+    let failed = |source| Error::os(&format!("wait for process {pid}"), source);
+    loop {
+        match process::try_wait(pid).map_err(failed)? {
+            Some(process::Ended::Exited(status)) => return Ok(Ended::Exited(status)),
+            Some(process::Ended::Signaled(signal)) => return Ok(Ended::Signaled(signal)),
+            Some(process::Ended::Unknown) => {
+                return Err(failed(std::io::Error::other("it is not our child")));
+            }
+            None => {}
+        }
+        match signal::take(&held(), LOOK_AGAIN).map_err(failed)? {
+            Some(taken) if taken.signal != signal::CHILD && !has_it_already(pid, taken) => {
+                // It may have ended just now; the next look tells.
+                let _ = signal::send(pid, taken.signal);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A key pressed at the terminal goes to its whole foreground group, which the program may be in.
+fn has_it_already(pid: i32, taken: signal::Taken) -> bool {
+    taken.from_kernel && process::group_of(pid) == process::group_of(process::id())
+}
+
+/// What is ignored here (`nohup`, a background job) stays so: it is not for the program either.
+fn held() -> Vec<i32> {
+    let for_the_program = signal::FOR_THE_PROGRAM.into_iter().filter(|&signal| !signal::is_ignored(signal));
+    for_the_program.chain([signal::CHILD]).collect()
+}
+
+/// Ends this process as the program ended: with its status, or by the same signal.
+pub fn end_alike(ended: Ended) -> ! {
+    match ended {
+        Ended::Exited(status) => std::process::exit(status),
+        Ended::Signaled(signal) => signal::die_of(signal),
+    }
+}

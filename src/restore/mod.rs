@@ -1,0 +1,190 @@
+//! The sentence: choose the newest good checkpoint, see that its process ids are free, reconnect what was
+//! connected to the outside, ask CRIU, be the parent.
+//!
+//! - [`find`] and [`newest_good`] choose.
+//! - [`restore`] brings a program back as our child, and returns its process id.
+//! - [`attend`] passes signals on to it and waits for its end.
+
+mod attend;
+mod pids;
+mod stdio;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use attend::{Ended, attend, end_alike, hold_signals};
+
+use crate::config::{self, Config};
+use crate::criu::{self, Connection, RestoreOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::catalogue::{self, Entry};
+use crate::store::layout;
+use crate::store::manifest::Manifest;
+use crate::sys;
+
+/// How often a restore is tried again that met somebody else's process id.
+const TRIES: u32 = 3;
+
+/// How a program is brought back.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// The CRIU program; where none is named, the one that `install` would use.
+    pub criu: Option<PathBuf>,
+    /// How long CRIU may take.
+    pub timeout: Duration,
+}
+
+/// Where checkpoints are looked for and how they are restored, as the SELFDUMP_* variables say.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`] for a variable with a value that it can't have.
+pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
+    let config = match dir {
+        Some(dir) => Config::new().dir(dir),
+        None => Config::new(),
+    };
+    // The name is that of the program to be restored, not of the one that restores.
+    let settings = config.name("restore").resolve(&|name| match name {
+        "SELFDUMP" => None::<OsString>,
+        name => config::environment(name),
+    })?;
+    Ok((settings.dir, Options { criu: settings.criu, timeout: settings.timeout }))
+}
+
+/// The checkpoints of a target in `store`, newest first: a NAME, an id (NAME/INSTANCE/NUMBER), or a folder,
+/// which may be a store, an instance or one checkpoint, wherever it was moved to. No target is all.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] where there is no such target.
+pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
+    catalogue::find(store, target)
+}
+
+/// The newest checkpoint of which every file is as it was committed. `skipped` is told of each newer one
+/// that isn't, and why.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] where there is none at all, [`ErrorKind::Damaged`] where none is whole.
+pub fn newest_good(
+    store: &Path,
+    target: Option<&Path>,
+    skipped: &mut dyn FnMut(&Entry, &Error),
+) -> Result<Entry> {
+    let entries = find(store, target)?;
+    let place = target.unwrap_or(store).display().to_string();
+    let count = entries.len();
+    for entry in entries {
+        match entry.verify() {
+            Ok(_) => return Ok(entry),
+            Err(error) => skipped(&entry, &error),
+        }
+    }
+    Err(match count {
+        0 => Error::new(ErrorKind::NotFound, format!("{place} holds no checkpoint")).with_hint(
+            "send the program a SIGUSR2 to have one made; `selfdump status PID` tells why there is none",
+        ),
+        count => {
+            Error::new(ErrorKind::Damaged, format!("none of the {count} checkpoints of {place} is whole"))
+        }
+    })
+}
+
+/// Brings a program back as a child of this process; its process id.
+///
+/// # Errors
+///
+/// [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] where a
+/// file that it had open is not what it was, and whatever else CRIU meets.
+pub fn restore(entry: &Entry, options: &Options) -> Result<i32> {
+    let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    let mut tries = 0..TRIES;
+    loop {
+        pids::wait_until_free(manifest)?;
+        let work = WorkFolder::make()?;
+        let restored = by_the_first_fit(entry, manifest, options, &work.path);
+        // Taken between our look and CRIU's; the next look says by whom, if it stays so.
+        let is_taken = restored.as_ref().is_err_and(|error| error.kind() == ErrorKind::PidTaken);
+        let again = is_taken && tries.next().is_some();
+        // The log of the last try is what its error points to.
+        if again || !restored.as_ref().is_err_and(points_to_a_log) {
+            work.remove();
+        }
+        if !again {
+            return restored;
+        }
+    }
+}
+
+fn points_to_a_log(error: &Error) -> bool {
+    error.criu().is_some_and(|criu| criu.log.is_some())
+}
+
+/// Asks the first CRIU that is right for this machine.
+fn by_the_first_fit(entry: &Entry, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
+    let programs = criu::programs(options.criu.as_deref())?;
+    let mut restored = Err(Error::new(ErrorKind::NoCriu, "no criu was found"));
+    for program in programs {
+        restored = ask(&program, entry, manifest, options, work);
+        match &restored {
+            Err(error) if error.is_unfit_criu() => log::warn!("{}", error.chain()),
+            _ => return restored,
+        }
+    }
+    restored
+}
+
+fn ask(program: &Path, entry: &Entry, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
+    let images = open(&entry.path.join(layout::IMAGES))?;
+    let folder = open(work)?;
+    let reconnected = stdio::reconnect(&manifest.processes)?;
+    let descriptors: Vec<BorrowedFd<'_>> = reconnected.iter().map(|(_, stream)| stream.as_fd()).collect();
+    let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs);
+    request.sibling = true;
+    // The worker's socket is its descriptor 3; what is given to it follows.
+    request.inherit = reconnected.iter().map(|(key, _)| key.clone()).zip(4..).collect();
+    let connection = Connection::child(program, &descriptors, options.timeout)?;
+    criu::supported_version(&connection, program, None)?;
+    let log = work.join(&request.log_file);
+    connection.restore(&request, &log).inspect_err(|_| end_halfway(manifest))
+}
+
+/// Ends what a CRIU that failed or was killed in the middle has left of the program: as siblings of the
+/// worker, its processes are our children from the beginning.
+fn end_halfway(manifest: &Manifest) {
+    let ours = |pid: &i32| sys::procfs::stat(*pid).is_ok_and(|stat| stat.parent == sys::process::id());
+    for pid in manifest.processes.iter().map(|process| process.pid).filter(ours) {
+        let _ = sys::signal::kill(pid);
+        let _ = sys::process::wait(pid);
+    }
+}
+
+fn open(folder: &Path) -> Result<File> {
+    File::open(folder).map_err(|source| Error::io("open", folder, source))
+}
+
+/// CRIU's log and statistics of one restore. The checkpoint itself is not written to.
+struct WorkFolder {
+    path: PathBuf,
+}
+
+impl WorkFolder {
+    fn make() -> Result<WorkFolder> {
+        let id = sys::procfs::fresh_id().map_err(|source| Error::os("read /proc", source))?;
+        let path = std::env::temp_dir().join(format!("selfdump-restore-{id}"));
+        sys::disk::make_private(&path).map_err(|source| Error::io("make", &path, source))?;
+        Ok(WorkFolder { path })
+    }
+
+    fn remove(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            log::warn!("can't remove {}: {error}", self.path.display());
+        }
+    }
+}
