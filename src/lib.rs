@@ -1,19 +1,93 @@
 //! Checkpoint a running program, by `kill -USR2`, by a timer or by a call, and bring it back.
+//!
+//! A program that installs selfdump is dumped while it runs and goes on running; after a crash, a reboot or
+//! a preemption it comes back from its newest good checkpoint and goes on where it was. The dump is
+//! [CRIU](https://criu.org)'s work. A process can't start CRIU on itself, since CRIU would be inside the
+//! tree that it has to freeze; selfdump asks for it over CRIU's RPC protocol, through a worker that it
+//! starts outside of that tree, so neither a daemon nor a wrapper around the program is needed.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), selfdump::Error> {
+//! selfdump::install()?; // SIGUSR2 and the SELFDUMP_* variables from here on
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```console
+//! $ kill -USR2 4711            # checkpoint, go on
+//! $ selfdump list              # what there is
+//! $ selfdump restore counter   # back from the newest good one
+//! ```
+//!
+//! A call returns twice, like `fork`:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use selfdump::{Config, Outcome};
+//!
+//! # fn main() -> Result<(), selfdump::Error> {
+//! let handle = Config::new().every(Duration::from_secs(600)).keep(3).install()?;
+//! match handle.checkpoint()? {
+//!     Outcome::Saved(checkpoint) => println!("saved {}", checkpoint.id),
+//!     Outcome::Restored(restored) => println!("back after {:?}", restored.age),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! The signal handler writes one byte into a pipe. A thread named `selfdump`, asleep in poll(2) until then,
+//! makes the checkpoint: it works out from `/proc` what CRIU has to be told about the program, has the
+//! program dumped into a *draft*, reads from the images what was frozen, takes checksums, puts every byte on
+//! the disk, and renames the draft. A checkpoint exists if and only if that rename happened. While one is
+//! made, all further triggers add up to one more.
+//!
+//! # What happens when it fails
+//!
+//! The program goes on as if nothing had been asked, and the older checkpoints stay. The error says what
+//! happened, why, and what to do: to the caller of [`Handle::checkpoint`], to the program's
+//! [`log`](https://docs.rs/log), and in `status.json` beside the checkpoints (`selfdump status PID`).
+//!
+//! # Limits
+//!
+//! - Linux, with CRIU 4.1.1 or later; 4.2 or later for internet sockets on kernels from 6.16 on. `selfdump
+//!   setup` gets one where the system's does not work.
+//! - The program stands still for as long as CRIU copies its memory: about 0.4 s for each GiB.
+//! - An io_uring, a connection to another process through a unix stream socket, and a debugger at the
+//!   program are obstacles; each is named with its descriptor before anything is frozen, where that can be
+//!   known.
+//! - A file that the program was writing must have the size at the restore that it had at the checkpoint,
+//!   unless it is open with `O_APPEND`; TCP connections come back closed.
+//! - Process ids must be free at the restore.
+//!
+//! # Signals, threads and forks
+//!
+//! The handler is chained to one that the program had before. It is async-signal-safe, allocates nothing
+//! and keeps `errno`. The helper thread blocks every signal. Nothing of this runs in a forked child, whose
+//! checkpoints are those of its parent.
 
+// In reading order: a module imports only what stands above it. `error` and `sys` are everyone's, and
+// `criu`, `image`, `store` and `trigger` don't know each other. A test holds this.
 pub mod error;
 pub mod frozen;
 mod sys;
+
 mod config;
 mod report;
+
 pub mod criu;
 mod image;
 mod store;
 mod trigger;
+
 mod checkpoint;
 pub mod restore;
+
 mod agent;
 mod install;
 pub mod status;
+
 pub use config::{Config, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
@@ -21,3 +95,8 @@ pub use install::{Handle, install};
 pub use report::{Cause, Checkpoint, Outcome, Report, Restored};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};
+
+/// Keeps the example of the README compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
