@@ -1,0 +1,68 @@
+//! The `selfdump` command as a library: [`run`] takes the arguments and returns the exit status, so that
+//! other front-ends (`python -m selfdump`) are the same command.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod list;
+mod output;
+mod restore;
+pub mod setup;
+mod status;
+
+/// Checkpoints of running programs: what there is, how they are doing, and how they come back
+///
+/// A program that selfdump runs in makes a checkpoint when it is sent SIGUSR2 (`kill -USR2 PID`), and goes on.
+#[derive(Debug, Parser)]
+#[command(name = "selfdump", version, max_term_width = 100, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(list::Args),
+    Restore(restore::Args),
+    Status(status::Args),
+    Setup(setup::Args),
+}
+
+/// Where the checkpoints are.
+#[derive(Debug, clap::Args)]
+struct StoreArgs {
+    /// The store [default: /var/lib/selfdump as root, else ~/.local/state/selfdump]
+    #[arg(long, env = "SELFDUMP_DIR", value_name = "DIR")]
+    dir: Option<std::path::PathBuf>,
+}
+
+/// Runs the command; the first argument is its own name. Errors are printed, with the remedy.
+pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    // A reader that goes away (`selfdump list | head -1`) ends us quietly, as it does other tools.
+    output::end_quietly_on_broken_pipe();
+    let logger = env_logger::Env::new().filter_or("SELFDUMP_LOG", "warn");
+    // A front-end may have a logger of its own.
+    let _ = env_logger::Builder::from_env(logger).format_timestamp(None).try_init();
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let (done, failure) = match arguments.command {
+        Command::List(args) => (list::run(&args), 1),
+        Command::Restore(args) => (restore::run(&args), restore::FAILURE),
+        Command::Status(args) => (status::run(&args), 1),
+        Command::Setup(args) => (setup::run(args), 1),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error);
+            ExitCode::from(failure)
+        }
+    }
+}

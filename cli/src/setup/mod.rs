@@ -1,0 +1,167 @@
+//! `selfdump setup`: makes sure that a CRIU is there which works on this kernel.
+//!
+//! - `probe`: whether a CRIU works, and why not
+//! - `private`: a copy of a newer one in a folder of its own
+//! - `apt`: where the packages for that come from
+//! - `command`: other programs, with a deadline
+
+mod apt;
+mod command;
+mod private;
+mod probe;
+
+use std::env;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+pub use command::find as find_program;
+pub use probe::{Failure, Stage, Version, probe};
+
+/// The Debian release that a private copy is taken from: its CRIU is the one that selfdump is tested with.
+const RELEASE: &str = "forky";
+
+/// Make sure that a CRIU is there which works on this kernel
+///
+/// The one in SELFDUMP_CRIU, on PATH or in the private copy is taken, whichever passes `criu check` and a real dump
+/// of a small process first. If none does, a private copy is made of Debian's packages, in a folder of its own:
+/// nothing on the machine is installed or changed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where the private copy goes [default: the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    prefix: Option<PathBuf>,
+    /// The Debian release to take a private copy from [default: forky]
+    #[arg(long, value_name = "NAME")]
+    release: Option<String>,
+    /// Make the private copy even if another CRIU works
+    #[arg(long)]
+    force: bool,
+    /// Print the result as JSON on standard output, and the steps on standard error
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what [`Args`] ask for and prints it as steps.
+pub fn run(args: Args) -> Result<()> {
+    let mut out: Box<dyn Write> = if args.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let prefix = args.prefix.clone().map_or_else(default_prefix, Ok)?;
+    let report = set_up(&args, &prefix, &mut *out)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+/// Makes sure that `prefix` holds a private copy of `release`'s CRIU that works, whatever the system has.
+///
+/// A copy that is there and works is kept. Returns the binary.
+pub fn ensure(prefix: &Path, release: &str, out: &mut dyn Write) -> Result<PathBuf> {
+    private::ensure(prefix, release, out)
+}
+
+/// Where the private copy goes if the user names no other place: where selfdump looks for it.
+fn default_prefix() -> Result<PathBuf> {
+    selfdump::criu::private_prefix()
+        .context("neither XDG_DATA_HOME nor HOME names a folder for a private CRIU: pass --prefix")
+}
+
+fn set_up(args: &Args, prefix: &Path, out: &mut dyn Write) -> Result<Report> {
+    let mut failed = Vec::new();
+    if !args.force {
+        for candidate in candidates(prefix, args.release.as_deref()) {
+            writeln!(out, "trying {} ({})", candidate.criu.display(), candidate.from)?;
+            match probe::probe(&candidate.criu) {
+                Ok(version) => return Ok(Report::new(candidate, version, failed)),
+                Err(failure) => {
+                    writeln!(out, "  {failure}")?;
+                    failed.push(Failed { candidate, reason: failure.to_string() });
+                }
+            }
+        }
+    }
+    let criu = private::ensure(prefix, args.release.as_deref().unwrap_or(RELEASE), out)?;
+    let version = probe::probe(&criu)?;
+    // The copy of before, if it failed, is the one that works now.
+    failed.retain(|failed| failed.candidate.from != Origin::Private);
+    Ok(Report::new(Candidate { criu, from: Origin::Private }, version, failed))
+}
+
+/// What there is already, in the order in which selfdump looks for it.
+fn candidates(prefix: &Path, release: Option<&str>) -> Vec<Candidate> {
+    // A private copy of another release than the one asked for is no candidate.
+    let fits = |made: String| release.is_none_or(|asked| asked == made);
+    let private = private::release_of(prefix).is_some_and(fits).then(|| private::binary(prefix));
+    let variable = env::var_os("SELFDUMP_CRIU").filter(|value| !value.is_empty()).map(PathBuf::from);
+    [(Origin::Variable, variable), (Origin::Path, command::find("criu")), (Origin::Private, private)]
+        .into_iter()
+        .filter_map(|(from, criu)| Some(Candidate { criu: criu?, from }))
+        .collect()
+}
+
+/// Where a CRIU was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Origin {
+    Variable,
+    Path,
+    Private,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Variable => "from SELFDUMP_CRIU",
+            Self::Path => "the system's",
+            Self::Private => "the private copy",
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Candidate {
+    criu: PathBuf,
+    from: Origin,
+}
+
+#[derive(Debug, Serialize)]
+struct Failed {
+    #[serde(flatten)]
+    candidate: Candidate,
+    reason: String,
+}
+
+/// What a setup found or made.
+#[derive(Debug, Serialize)]
+struct Report {
+    format_version: u32,
+    #[serde(flatten)]
+    candidate: Candidate,
+    version: String,
+    /// Those that come before it and don't work.
+    failed: Vec<Failed>,
+}
+
+impl Report {
+    fn new(candidate: Candidate, version: Version, failed: Vec<Failed>) -> Self {
+        Self { format_version: 1, candidate, version: version.to_string(), failed }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Candidate { criu, from } = &self.candidate;
+        writeln!(f, "CRIU {} will be used: {} ({from})", self.version, criu.display())?;
+        let default = default_prefix().is_ok_and(|prefix| private::binary(&prefix) == *criu);
+        if *from == Origin::Private && (!default || !self.failed.is_empty()) {
+            // Elsewhere it isn't looked for, and one that fails would be found before it.
+            writeln!(f, "so that it's the one that is found: export SELFDUMP_CRIU='{}'", criu.display())?;
+        }
+        Ok(())
+    }
+}
