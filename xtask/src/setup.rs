@@ -1,0 +1,71 @@
+//! `cargo xtask setup`: what the demo and the tests need and a machine may not have.
+
+use std::io::stdout;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use selfdump_cli::setup::{ensure as ensure_criu, find_program};
+
+use crate::cargo;
+
+/// A package of the machine's own, installed only where its program is missing.
+struct Package {
+    name: &'static str,
+    program: &'static str,
+    why: &'static str,
+}
+
+const PACKAGES: [Package; 1] = [Package {
+    name: "iptables",
+    program: "iptables-restore",
+    why: "CRIU locks the connections of a program with TCP sockets by it while it dumps",
+}];
+
+/// The binaries of the CRIU that selfdump is developed with and of the oldest that it supports.
+pub struct Criu {
+    pub current: PathBuf,
+    pub oldest: PathBuf,
+}
+
+pub fn run() -> Result<()> {
+    everything().map(drop)
+}
+
+/// All that the tests need.
+pub fn everything() -> Result<Criu> {
+    packages()?;
+    let oldest = ensure_criu(&cargo::target()?.join("criu-4.1.1"), "trixie", &mut stdout())?;
+    Ok(Criu { current: current_criu()?, oldest })
+}
+
+/// The CRIU that selfdump is developed with.
+pub fn current_criu() -> Result<PathBuf> {
+    ensure_criu(&cargo::target()?.join("criu"), "forky", &mut stdout())
+}
+
+fn packages() -> Result<()> {
+    for package in PACKAGES.iter().filter(|package| find_program(package.program).is_none()) {
+        println!("installing {}: {}", package.name, package.why);
+        install(package)?;
+    }
+    Ok(())
+}
+
+fn install(package: &Package) -> Result<()> {
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        cargo::run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let install = ["install", "--yes", "--no-install-recommends", package.name];
+    // A fresh machine has no package lists yet.
+    let installed = apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)));
+    ensure!(
+        installed.is_ok() && find_program(package.program).is_some(),
+        "{} is missing and can't be installed: install {} with the machine's package manager, as root ({})",
+        package.program,
+        package.name,
+        package.why,
+    );
+    Ok(())
+}
