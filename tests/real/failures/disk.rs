@@ -1,0 +1,158 @@
+//! A store that is full, or that can't be written to.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::asker::{Asker, Failure};
+use crate::harness::{Lab, eventually};
+
+/// A file system in memory, mounted until it is dropped.
+struct Disk {
+    at: PathBuf,
+}
+
+impl Disk {
+    /// In the place of the store.
+    fn of(lab: &Lab, mebibytes: u64) -> Disk {
+        let at = lab.store();
+        fs::create_dir(&at).expect("a folder");
+        mount(&at, 0, &format!("size={mebibytes}m")).expect("a small disk");
+        Disk { at }
+    }
+
+    fn grows_to(&self, mebibytes: u64) {
+        mount(&self.at, libc::MS_REMOUNT, &format!("size={mebibytes}m")).expect("a larger disk");
+    }
+
+    fn becomes_read_only(&self) {
+        // A worker that has just answered may still have its log open.
+        eventually("a disk that nobody writes to", || {
+            mount(&self.at, libc::MS_REMOUNT | libc::MS_RDONLY, "").ok()
+        });
+    }
+
+    fn becomes_writable(&self) {
+        mount(&self.at, libc::MS_REMOUNT, "").expect("a writable disk");
+    }
+
+    /// Writes something else to it until no more than this is free; its path.
+    fn is_filled_but_for(&self, left: u64) -> PathBuf {
+        let filler = self.at.join("filler");
+        let free = free(&self.at).expect("a disk");
+        fs::write(&filler, vec![1; free.saturating_sub(left) as usize]).expect("it fits");
+        filler
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let at = c_string(&self.at);
+        // SAFETY: the string ends with a zero and lives as long as the call.
+        unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+fn mount(at: &Path, flags: libc::c_ulong, options: &str) -> io::Result<()> {
+    let (at, options) = (c_string(at), CString::new(options).expect("no zero"));
+    // SAFETY: the strings end with a zero and live as long as the call.
+    let done = unsafe {
+        libc::mount(c"tmpfs".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), flags, options.as_ptr().cast())
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn free(at: &Path) -> io::Result<u64> {
+    let at = c_string(at);
+    // SAFETY: zeros are a valid statvfs, and the kernel writes no more than that.
+    unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        if libc::statvfs(at.as_ptr(), &raw mut stat) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stat.f_bfree * stat.f_frsize)
+    }
+}
+
+fn c_string(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("no zero")
+}
+
+#[test]
+fn a_disk_without_room_for_the_memory_is_told_before_anything_is_dumped() {
+    let lab = Lab::new();
+    let disk = Disk::of(&lab, 64);
+    let asker = Asker::start(&lab, lab.program("asker").arg("16"));
+    asker.saves();
+    let filler = disk.is_filled_but_for(8 << 20);
+    let failure = Failure {
+        kind: "no-space",
+        cause: "a checkpoint takes about",
+        remedy: "free space, keep fewer checkpoints (SELFDUMP_KEEP), or name another folder with SELFDUMP_DIR",
+    };
+    asker.fails(&failure);
+    asker.fails(&failure);
+    fs::remove_file(filler).expect("the filler");
+    asker.saves();
+    asker.comes_back();
+}
+
+#[test]
+fn a_disk_that_runs_full_in_mid_dump_is_named_by_criu() {
+    let lab = Lab::new();
+    let disk = Disk::of(&lab, 48);
+    let asker = Asker::start(&lab, lab.program("asker").arg("1").arg("shared=32"));
+    asker.saves();
+    let failure = Failure { kind: "no-space", cause: "the disk is full", remedy: "free space" };
+    asker.fails(&failure);
+    asker.fails(&failure);
+    disk.grows_to(256);
+    asker.saves();
+    asker.comes_back();
+}
+
+#[test]
+fn a_disk_that_is_full_to_the_last_byte_leaves_the_word_to_the_process() {
+    let lab = Lab::new();
+    let disk = Disk::of(&lab, 16);
+    let asker = Asker::plain(&lab, &[]);
+    asker.saves();
+    let filler = disk.is_filled_but_for(0);
+    let failure =
+        Failure { kind: "no-space", cause: "can't write", remedy: "free space on that file system" };
+    asker.fails_without_a_store(&failure);
+    asker.fails_without_a_store(&failure);
+    fs::remove_file(filler).expect("the filler");
+    asker.saves();
+    asker.comes_back();
+}
+
+#[test]
+fn a_store_that_is_read_only_leaves_the_word_to_the_process() {
+    let lab = Lab::new();
+    let disk = Disk::of(&lab, 64);
+    let asker = Asker::plain(&lab, &[]);
+    asker.saves();
+    disk.becomes_read_only();
+    let failure = Failure { kind: "permission", cause: "Read-only file system", remedy: "SELFDUMP_DIR" };
+    asker.fails_without_a_store(&failure);
+    asker.fails_without_a_store(&failure);
+    disk.becomes_writable();
+    asker.saves();
+    asker.comes_back();
+}
+
+#[test]
+fn a_store_below_a_file_can_not_be_made() {
+    let lab = Lab::new();
+    fs::write(lab.store(), "not a folder").expect("a file");
+    let asker = Asker::plain(&lab, &[]);
+    let failure = Failure { kind: "io", cause: "can't make", remedy: "SELFDUMP_DIR" };
+    asker.fails_without_a_store(&failure);
+    asker.fails_without_a_store(&failure);
+    fs::remove_file(lab.store()).expect("the file");
+    asker.saves();
+    asker.comes_back();
+}

@@ -1,0 +1,290 @@
+//! The vocabulary of these tests: a [`Lab`] with a store of its own, [`Subject`]s that run in it, and
+//! waiting with a deadline.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub const USR2: i32 = 12;
+pub const KILL: i32 = 9;
+
+/// Slack for a machine that is busy with other things; nothing is measured by it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The CRIU that everything is tested with.
+pub fn criu() -> PathBuf {
+    installed("SELFDUMP_CRIU", "criu/bin/criu")
+}
+
+/// The oldest CRIU that is supported, 4.1.1.
+pub fn oldest_criu() -> PathBuf {
+    installed("SELFDUMP_CRIU_OLD", "criu-4.1.1/bin/criu")
+}
+
+fn installed(variable: &str, in_target: &str) -> PathBuf {
+    let found = std::env::var_os(variable).map_or_else(|| target().join(in_target), PathBuf::from);
+    assert!(found.is_file(), "no CRIU at {}: run `cargo xtask setup`, which gets one", found.display());
+    found
+}
+
+/// The target folder: the test itself is target/PROFILE/deps/real-HASH.
+fn target() -> PathBuf {
+    built(Path::new("")).parent().expect("target/PROFILE").to_owned()
+}
+
+fn built(path: &Path) -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.parent().and_then(Path::parent).expect("target/PROFILE/deps").join(path)
+}
+
+/// A program of `tests/programs` or `examples`.
+pub fn program(name: &str) -> PathBuf {
+    let path = built(&Path::new("examples").join(name));
+    assert!(path.is_file(), "{} is not built: run `cargo build --examples`", path.display());
+    path
+}
+
+/// The command line tool.
+pub fn selfdump() -> Command {
+    let path = built(Path::new("selfdump"));
+    assert!(path.is_file(), "{} is not built: run `cargo build --workspace`", path.display());
+    Command::new(path)
+}
+
+/// Waits for something to be there; panics with `what` when it never comes.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "never came: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A folder of its own with a store in it; both go when it is dropped.
+pub struct Lab {
+    folder: tempfile::TempDir,
+    pub criu: PathBuf,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        Lab { folder: tempfile::tempdir().expect("a folder for the test"), criu: criu() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// A program of ours, to be started in this lab; its output is appended to the file `NAME.out`.
+    pub fn program(&self, name: &str) -> Launch {
+        self.launch(Command::new(program(name)), name)
+    }
+
+    /// `selfdump COMMAND …` in this lab.
+    pub fn selfdump<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = selfdump();
+        command.args(arguments).envs(self.environment()).stdin(Stdio::null());
+        command
+    }
+
+    /// The same, run to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        self.selfdump(arguments).output().expect("selfdump runs")
+    }
+
+    /// Restores a target in the foreground, as a user would; the program's output goes on in `NAME.out`.
+    pub fn restore(&self, target: impl AsRef<OsStr>) -> Subject {
+        let mut command = selfdump();
+        command.arg("restore").arg(target);
+        self.launch(command, "restore").start()
+    }
+
+    /// Any command, to be started in this lab; its output is appended to the file `NAME.out`.
+    pub fn launch(&self, mut command: Command, name: &str) -> Launch {
+        command.envs(self.environment());
+        Launch { command, output: self.path(&format!("{name}.out")) }
+    }
+
+    fn environment(&self) -> Vec<(&'static str, PathBuf)> {
+        // The runtime folder stays the machine's: `selfdump status PID` has to find programs there.
+        vec![("SELFDUMP_DIR", self.store()), ("SELFDUMP_CRIU", self.criu.clone())]
+    }
+
+    /// The folders of all committed checkpoints, oldest first.
+    pub fn checkpoints(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = below(&self.store())
+            .iter()
+            .flat_map(|program| below(program))
+            .flat_map(|instance| below(&instance))
+            .filter(|folder| name(folder).bytes().all(|byte| byte.is_ascii_digit()))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// The last status.json of the only instance, once `accepted` likes it.
+    pub fn status_when(&self, what: &str, accepted: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, || self.status().filter(|status| accepted(status)))
+    }
+
+    pub fn status(&self) -> Option<Value> {
+        let instance = below(&self.store()).first().and_then(|program| below(program).pop())?;
+        read_json(&instance.join("status.json"))
+    }
+
+    /// Waits until the newest checkpoint has at least this number.
+    pub fn wait_for_checkpoint(&self, number: u64) -> PathBuf {
+        eventually(&format!("checkpoint {number}"), || {
+            self.checkpoints().pop().filter(|newest| name(newest).parse::<u64>().is_ok_and(|n| n >= number))
+        })
+    }
+}
+
+pub fn read_json(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The manifest of a checkpoint.
+pub fn manifest(checkpoint: &Path) -> Value {
+    read_json(&checkpoint.join("manifest.json")).expect("a manifest")["manifest"].clone()
+}
+
+/// The number in a checkpoint's folder name.
+pub fn number(checkpoint: &Path) -> u64 {
+    name(checkpoint).parse().expect("a number")
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The folders in a folder, by name, without links.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    folders.sort();
+    folders
+}
+
+/// A program that is about to be started.
+pub struct Launch {
+    command: Command,
+    output: PathBuf,
+}
+
+impl Launch {
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Launch {
+        self.command.arg(argument);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Launch {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn env_remove(mut self, name: &str) -> Launch {
+        self.command.env_remove(name);
+        self
+    }
+
+    pub fn start(mut self) -> Subject {
+        let output = append(&self.output);
+        let errors = output.try_clone().expect("a duplicate");
+        let child =
+            self.command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().expect("it starts");
+        Subject { child, output: self.output }
+    }
+}
+
+/// A file that is appended to may have grown when the program is restored.
+fn append(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).expect("an output file")
+}
+
+/// A running program. It is killed, by its process id, and waited for when it is dropped.
+pub struct Subject {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Subject {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send(self.pid(), signal);
+    }
+
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// Waits for a line of the output that contains `text`.
+    pub fn wait_for(&self, text: &str) -> String {
+        eventually(text, || self.output().lines().find(|line| line.contains(text)).map(str::to_owned))
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Ends it as a crash would, and waits until its process id is free.
+    pub fn crash(mut self) -> ExitStatus {
+        self.signal(KILL);
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually("the end of the program", || self.child.try_wait().expect("a child"))
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal by process id.
+pub fn send(pid: i32, signal: i32) {
+    // SAFETY: kill(2) on a number; no memory is involved.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// A restored program, ended by its own process id when it is dropped: `selfdump restore` being killed
+/// would leave it running.
+pub struct Restored {
+    pub restorer: Subject,
+    pub pid: i32,
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        send(self.pid, KILL);
+        let _ = self.restorer.child.wait();
+    }
+}
+
+/// Whether a process was ended by this signal.
+pub fn died_of(status: ExitStatus, signal: i32) -> bool {
+    status.signal() == Some(signal)
+}

@@ -1,0 +1,19 @@
+//! Real programs, dumped and restored by the real CRIU.
+//!
+//! A checkpoint concerns a whole process, so each test runs its subject as a child process of its own (an
+//! example from `tests/programs`), watches it from outside, and ends it by its process id when the test is
+//! over, however that ends. Nothing is skipped: without a CRIU the tests fail, and say how to get one.
+
+mod harness;
+
+mod afterlife;
+mod chain;
+mod client;
+mod commands;
+mod crash;
+mod failures;
+mod handler;
+mod lives;
+mod needs;
+mod places;
+mod server;

@@ -1,0 +1,79 @@
+//! A store is a folder like any other: it comes back from wherever it, or a part of it, was moved or copied.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::afterlife::bring_back;
+use crate::chain::follow;
+use crate::harness::{Lab, USR2};
+
+/// Two checkpoints of a program that has ended; the id of the newer.
+fn two_checkpoints(lab: &Lab) -> String {
+    let program = lab.program("chain").start();
+    program.wait_for("ready");
+    for number in 1..=2 {
+        program.signal(USR2);
+        lab.wait_for_checkpoint(number);
+    }
+    program.crash();
+    let newest = lab.checkpoints().pop().unwrap();
+    newest.strip_prefix(lab.store()).unwrap().to_str().unwrap().to_owned()
+}
+
+/// Restores a target, and shows that the program that is written down there under `id` goes on.
+fn goes_on(lab: &Lab, target: impl AsRef<Path>, id: &str) {
+    let said = |lab: &Lab| fs::read_to_string(lab.path("chain.out")).unwrap();
+    let returns = said(lab).matches("restored ").count();
+    let back = bring_back(lab, target);
+    assert_eq!(back.id, id);
+    crate::harness::eventually("it says so and goes on", || {
+        let text = said(lab);
+        let rest = text.split("restored ").nth(returns + 1)?;
+        assert!(rest.starts_with(id), "{rest}");
+        rest.contains("thread 0 step").then_some(())
+    });
+    back.program.crash();
+    follow(&said(lab));
+}
+
+#[test]
+fn a_name_an_id_and_each_folder_of_a_store_are_targets() {
+    let lab = Lab::new();
+    let newest = two_checkpoints(&lab);
+    let older = newest.replace("000002", "000001");
+    let store = lab.store();
+    goes_on(&lab, "chain", &newest);
+    goes_on(&lab, &newest, &newest);
+    goes_on(&lab, &older, &older);
+    goes_on(&lab, &store, &newest);
+    goes_on(&lab, store.join(&newest).parent().unwrap(), &newest);
+    goes_on(&lab, store.join(&older), &older);
+}
+
+#[test]
+fn a_store_that_was_moved_is_restored_from_where_it_is() {
+    let lab = Lab::new();
+    let newest = two_checkpoints(&lab);
+    let moved = lab.path("elsewhere/deep/store");
+    fs::create_dir_all(moved.parent().unwrap()).unwrap();
+    fs::rename(lab.store(), &moved).unwrap();
+    goes_on(&lab, &moved, &newest);
+    goes_on(&lab, moved.join("chain"), &newest);
+
+    let instance = lab.path("an-instance");
+    fs::rename(moved.join(&newest).parent().unwrap(), &instance).unwrap();
+    goes_on(&lab, &instance, &newest);
+}
+
+#[test]
+fn one_checkpoint_that_was_copied_is_enough() {
+    let lab = Lab::new();
+    let newest = two_checkpoints(&lab);
+    let copy = lab.path("backup of monday");
+    let copied = Command::new("cp").arg("-r").arg(lab.store().join(&newest)).arg(&copy).status();
+    assert!(copied.expect("cp").success());
+    fs::remove_dir_all(lab.store()).unwrap();
+    goes_on(&lab, &copy, &newest);
+    assert!(!lab.store().exists(), "restoring makes no store");
+}
