@@ -1,0 +1,121 @@
+//! Requests, answers and images between structs and bytes: `cargo bench --bench codec`.
+//!
+//! The generated messages are not public, and a benchmark is no reason to make them so: the two files that
+//! `cargo xtask codegen` writes depend on nothing but prost, and are compiled into this program as they are.
+
+// criterion_group! makes a public function and writes no documentation for it.
+#![allow(missing_docs)]
+
+#[path = "../src/image/images.rs"]
+mod images;
+#[path = "../src/criu/rpc.rs"]
+mod rpc;
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use prost::Message;
+
+/// A request for a dump with the options that selfdump sets for a plain program.
+fn dump_request() -> rpc::Request {
+    rpc::Request {
+        kind: rpc::RequestKind::Dump as i32,
+        opts: Some(rpc::Options {
+            images_dir_fd: -1,
+            images_dir: Some(b"/var/lib/selfdump/counter/4711-8839201/000007.partial/link".to_vec()),
+            leave_running: Some(true),
+            shell_job: Some(true),
+            file_locks: Some(false),
+            tcp_established: Some(false),
+            ext_unix_sk: Some(false),
+            track_mem: Some(false),
+            log_level: Some(2),
+            log_file: Some(b"dump.log".to_vec()),
+            manage_cgroups_mode: Some(rpc::CgroupMode::Ignore as i32),
+            ..rpc::Options::default()
+        }),
+        ..rpc::Request::default()
+    }
+}
+
+/// What CRIU answers after a dump that went well: the harmless line about a limit is there all the same.
+fn dump_answer() -> Vec<u8> {
+    let line =
+        "Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted";
+    rpc::Response {
+        kind: rpc::RequestKind::Dump as i32,
+        success: true,
+        dump: Some(rpc::DumpResponse { restored: Some(false) }),
+        cr_errmsg: Some(line.as_bytes().to_vec()),
+        ..rpc::Response::default()
+    }
+    .encode_to_vec()
+}
+
+/// The memory of a process as CRIU writes it (mm-PID.img), of whose mappings selfdump reads one field.
+#[derive(Clone, PartialEq, Message)]
+struct WrittenMemory {
+    #[prost(message, repeated, tag = "14")]
+    mappings: Vec<WrittenMapping>,
+}
+
+/// One mapping with the fields that CRIU writes: start, end, offset, shared memory, protection, flags, status
+/// and file.
+#[derive(Clone, PartialEq, Message)]
+struct WrittenMapping {
+    #[prost(uint64, required, tag = "1")]
+    start: u64,
+    #[prost(uint64, required, tag = "2")]
+    end: u64,
+    #[prost(uint64, required, tag = "3")]
+    offset: u64,
+    #[prost(uint64, required, tag = "4")]
+    shared: u64,
+    #[prost(uint32, required, tag = "5")]
+    protection: u32,
+    #[prost(uint32, required, tag = "6")]
+    flags: u32,
+    #[prost(uint32, required, tag = "7")]
+    status: u32,
+    #[prost(sint64, required, tag = "8")]
+    file: i64,
+}
+
+fn memory(mappings: u64) -> Vec<u8> {
+    let mapping = |number: u64| WrittenMapping {
+        start: 0x7f00_0000_0000 + number * 0x4000,
+        end: 0x7f00_0000_2000 + number * 0x4000,
+        offset: 0,
+        shared: 0,
+        protection: 3,
+        flags: 0x22,
+        status: 0x201,
+        file: -1,
+    };
+    WrittenMemory { mappings: (0..mappings).map(mapping).collect() }.encode_to_vec()
+}
+
+fn requests(criterion: &mut Criterion) {
+    let request = dump_request();
+    criterion.bench_function("codec/encode a dump request", |bencher| {
+        bencher.iter(|| black_box(&request).encode_to_vec());
+    });
+    let answer = dump_answer();
+    criterion.bench_function("codec/decode the answer to a dump", |bencher| {
+        bencher.iter(|| rpc::Response::decode(black_box(answer.as_slice())).expect("an answer"));
+    });
+}
+
+fn images(criterion: &mut Criterion) {
+    const MAPPINGS: u64 = 10_000;
+    let bytes = memory(MAPPINGS);
+    let mut group = criterion.benchmark_group("codec");
+    group.throughput(Throughput::Elements(MAPPINGS));
+    group.bench_function("decode the memory image of 10,000 mappings", |bencher| {
+        bencher
+            .iter(|| images::Memory::decode(black_box(bytes.as_slice())).expect("an image").mappings.len());
+    });
+}
+
+criterion_group!(codec, requests, images);
+criterion_main!(codec);
