@@ -18,9 +18,11 @@ use crate::frozen::{Bytes, Needs};
 use crate::image;
 use crate::report::{Cause, Checkpoint, Outcome, Report, Restored};
 use crate::store::draft::{self, Draft};
+use crate::store::handover;
 use crate::store::layout::Instance;
 use crate::store::life::Life;
 use crate::store::manifest::{Criu, FORMAT_VERSION, Manifest, Program};
+use crate::store::retention::Keep;
 use crate::sys;
 
 /// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
@@ -43,13 +45,23 @@ impl Subject {
         Ok(Subject { settings, instance, life, unfit: Vec::new() })
     }
 
-    /// In the process that came back: it is a life of its own from here on.
-    fn begin_next_life(&mut self) {
+    /// In the process that came back: it is a life of its own from here on. Returns the one before.
+    fn begin_next_life(&mut self) -> Life {
         let generation = self.life.generation + 1;
-        self.life = Life::begin(generation).unwrap_or_else(|error| {
+        let next = Life::begin(generation).unwrap_or_else(|error| {
             log::warn!("can't read /proc about this process: {error}");
             Life { id: format!("{}+", self.life.id), generation, ..self.life.clone() }
         });
+        std::mem::replace(&mut self.life, next)
+    }
+
+    /// A process that came back as a part of another's checkpoint, as that one's child, isn't told. It would take
+    /// its new life for the old one, which others see is over.
+    fn notice_a_restore(&mut self) {
+        if self.life.goes_on().is_ok_and(|goes_on| !goes_on) {
+            self.begin_next_life();
+            log::info!("came back as a part of another program's checkpoint");
+        }
     }
 }
 
@@ -61,26 +73,34 @@ struct Answer {
     answered: SystemTime,
 }
 
-/// Makes a checkpoint. Whatever comes of it is in the report.
-pub(crate) fn run(subject: &mut Subject, cause: Cause) -> Report {
+/// Makes a checkpoint. Whatever comes of it is in the report. `thawed` is called, in both processes, when nothing
+/// stands still any more.
+pub(crate) fn run(subject: &mut Subject, cause: Cause, thawed: &dyn Fn()) -> Report {
     let started = SystemTime::now();
     let mut answered = None;
-    let outcome = attempt(subject, &cause, &mut answered);
+    let outcome = attempt(subject, &cause, &mut answered, thawed);
     Report { cause, started, answered, finished: SystemTime::now(), outcome }
 }
 
-fn attempt(subject: &mut Subject, cause: &Cause, answered: &mut Option<SystemTime>) -> Result<Outcome> {
+fn attempt(
+    subject: &mut Subject,
+    cause: &Cause,
+    answered: &mut Option<SystemTime>,
+    thawed: &dyn Fn(),
+) -> Result<Outcome> {
+    subject.notice_a_restore();
     let needs = criu::needs()?;
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
     let draft = Draft::begin(&subject.instance, &subject.life)?;
     let taken = SystemTime::now();
-    match ensure_space(&draft).and_then(|()| dump(subject, &draft, needs, ways)) {
+    let dumped = ensure_space(&draft).and_then(|()| dump(subject, &draft, needs, ways));
+    thawed();
+    match dumped {
         Ok(Answer { dumped: Dumped::Restored, .. }) => {
             let id = draft.id();
             draft.forget();
-            subject.begin_next_life();
-            let age = SystemTime::now().duration_since(taken).unwrap_or_default();
-            Ok(Outcome::Restored(Restored { id, taken, age, generation: subject.life.generation }))
+            let before = subject.begin_next_life();
+            Ok(Outcome::Restored(come_back(&before, &subject.life, id, taken)))
         }
         Ok(answer) => {
             *answered = Some(answer.answered);
@@ -89,6 +109,20 @@ fn attempt(subject: &mut Subject, cause: &Cause, answered: &mut Option<SystemTim
             })
         }
         Err(error) => Err(error.with_log(draft.discard())),
+    }
+}
+
+/// What the life that begins knows of the one before it.
+fn come_back(before: &Life, now: &Life, id: String, taken: SystemTime) -> Restored {
+    Restored {
+        taken,
+        age: SystemTime::now().duration_since(taken).unwrap_or_default(),
+        generation: now.generation,
+        same_host: before.machine == now.machine,
+        same_boot: before.boot_id == now.boot_id,
+        same_pid_namespace: before.pid_namespace == now.pid_namespace,
+        settings: handover::take(now, &id),
+        id,
     }
 }
 
@@ -155,6 +189,7 @@ fn save(
         format_version: FORMAT_VERSION,
         id: draft.id(),
         cause: cause.clone(),
+        forensic: cause.is_forensic(),
         taken,
         answered: answer.answered,
         life: subject.life.clone(),
@@ -170,7 +205,8 @@ fn save(
         parent: None,
     };
     let (path, manifest) = draft.commit(manifest)?;
-    draft::prune(&subject.instance, &subject.life, subject.settings.keep);
+    let keep = Keep { ordinary: subject.settings.keep, forensic: subject.settings.keep_forensic };
+    draft::prune(&subject.instance, &subject.life, keep);
     // A life that was restored after a crash makes no start of its own that would do it.
     draft::sweep(&subject.instance);
     Ok(Checkpoint { size: manifest.size(), stats: manifest.stats, id: manifest.id, path, taken })

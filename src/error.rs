@@ -74,6 +74,10 @@ pub enum ErrorKind {
     Damaged,
     /// It was asked for from inside a hook, which would wait for itself.
     InsideHook,
+    /// A hook of the program said no.
+    Vetoed,
+    /// A part of the program that must not be cut by a checkpoint is being held.
+    Held,
     /// The operating system refused something else.
     Io,
 }
@@ -105,6 +109,8 @@ impl ErrorKind {
             ErrorKind::NotFound => "not-found",
             ErrorKind::Damaged => "damaged",
             ErrorKind::InsideHook => "inside-hook",
+            ErrorKind::Vetoed => "vetoed",
+            ErrorKind::Held => "held",
             ErrorKind::Io => "io",
         }
     }

@@ -1,22 +1,41 @@
-//! Once per process: the handler, the thread, and the [`Handle`] to them.
+//! Once per process: the handlers, the thread, and the [`Handle`] to them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
-use crate::agent::{self, Shared};
+use crate::agent::{self, Hold, Shared};
 use crate::checkpoint::Subject;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Settings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::report::{Outcome, Restored};
-use crate::sys::{process, signal};
+use crate::forensic;
+use crate::report::{Cause, Outcome, Report, Restored};
+use crate::sys::handler::{self, Before};
+use crate::sys::signal::Signal;
+use crate::sys::wake::Waker;
 
-/// The signal that asks for a checkpoint.
-pub(crate) const SIGNAL: i32 = signal::USR2;
+/// What is installed in this process, or in the one that it was forked from.
+static INSTALLED: Mutex<Option<Installed>> = Mutex::new(None);
 
-/// The agent of this process, or of the one that it was forked from.
-static INSTALLED: Mutex<Option<&'static Shared>> = Mutex::new(None);
+struct Installed {
+    shared: &'static Shared,
+    by: By,
+    settings: Settings,
+    thread: JoinHandle<()>,
+}
+
+/// Who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The program, which is linked with the feature `auto`.
+    Linking,
+    /// The program, by a call.
+    Call,
+}
 
 /// Has this process checkpointed on SIGUSR2, and by whatever the SELFDUMP_* variables say
 /// (see [`Config`]), from here on.
+///
+/// Where linking installed it already (feature `auto`), this takes over.
 ///
 /// # Errors
 ///
@@ -29,15 +48,21 @@ pub fn install() -> Result<Handle> {
 impl Config {
     /// Has this process checkpointed as configured, from here on.
     ///
+    /// Where linking installed it already (feature `auto`), this takes over, whatever the configuration.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Config`] for a value that a setting can't have; [`ErrorKind::AlreadyInstalled`] where
-    /// selfdump is installed in this process; [`ErrorKind::Io`] where a thread, a pipe or a signal handler
-    /// can't be had.
+    /// the program has installed selfdump in this process before; [`ErrorKind::Io`] where a thread, a pipe or a
+    /// signal handler can't be had.
     pub fn install(self) -> Result<Handle> {
+        self.install_by(By::Call)
+    }
+
+    pub(crate) fn install_by(self, by: By) -> Result<Handle> {
         let settings = self.resolve(&config::environment)?;
-        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-        if installed.is_some_and(|shared| shared.owner == process::id()) {
+        let mut installed = installed();
+        if installed.as_ref().is_some_and(|before| before.by == By::Call && before.shared.is_ours()) {
             return Err(Error::new(
                 ErrorKind::AlreadyInstalled,
                 "selfdump is installed in this process already",
@@ -46,32 +71,94 @@ impl Config {
         }
         if !settings.enabled {
             log::info!("off, because SELFDUMP says so");
-            return Ok(Handle { shared: None });
+            return Ok(Handle { shared: None, hold_timeout: settings.hold_timeout });
         }
-        let shared = Shared::new(process::id(), SIGNAL).map_err(|source| Error::os("make a pipe", source))?;
-        let shared: &'static Shared = Box::leak(Box::new(shared));
-        agent::start(shared, Subject::new(settings)?)
-            .map_err(|source| Error::os("start a thread", source))?;
-        if let Err(source) = signal::wake_on(SIGNAL, &shared.wake, shared.owner) {
-            shared.stop();
-            return Err(Error::os("register a signal handler", source));
-        }
-        *installed = Some(shared);
-        Ok(Handle { shared: Some(shared) })
+        let handle = replace(&mut installed, settings, by)?;
+        Ok(handle)
     }
+}
+
+fn installed() -> MutexGuard<'static, Option<Installed>> {
+    INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Installs in the place of what linking, or the process that this was forked from, has installed.
+fn replace(installed: &mut Option<Installed>, settings: Settings, by: By) -> Result<Handle> {
+    let subject = Subject::new(settings.clone())?;
+    let shared = Shared::new().map_err(|source| Error::os("make a pipe", source))?;
+    let shared: &'static Shared = Box::leak(Box::new(shared));
+    // The signals pass to the new agent before the old one ends: at no moment would one of them end the program.
+    if let Err(source) = arm(&settings, shared) {
+        shared.wake.close();
+        return Err(Error::os("register a signal handler", source));
+    }
+    if let Some(before) = installed.take() {
+        retire(before, Some((&settings, shared)));
+    }
+    let hold_timeout = settings.hold_timeout;
+    let thread = start(&settings, by, shared, subject).inspect_err(|_| {
+        signals(&settings).for_each(handler::give_back);
+        forensic::disarm(shared);
+        shared.wake.close();
+    })?;
+    *installed = Some(Installed { shared, by, settings, thread });
+    Ok(Handle { shared: Some(shared), hold_timeout })
+}
+
+fn start(settings: &Settings, by: By, shared: &'static Shared, subject: Subject) -> Result<JoinHandle<()>> {
+    forensic::arm_panics(settings, shared);
+    let started = match by {
+        By::Call => {
+            forensic::arm_fatal_signals(settings, shared)?;
+            agent::start(shared, subject, || {})
+        }
+        By::Linking => {
+            let settings = settings.clone();
+            agent::start(shared, subject, move || {
+                forensic::arm_fatal_signals_after_the_runtime(&settings, shared);
+            })
+        }
+    };
+    started.map_err(|source| Error::os("start a thread", source))
+}
+
+fn signals(settings: &Settings) -> impl Iterator<Item = Signal> {
+    std::iter::once(settings.signal).chain(settings.exit_signal)
+}
+
+fn arm(settings: &Settings, shared: &'static Shared) -> std::io::Result<()> {
+    handler::arm(settings.signal, &shared.wake, Waker::Signal, Before::Chained)?;
+    let Some(signal) = settings.exit_signal else { return Ok(()) };
+    handler::arm(signal, &shared.wake, Waker::Exit, Before::Deferred)
+        .inspect_err(|_| handler::give_back(settings.signal))
+}
+
+/// Ends an agent and gives back what it had, but the signals that its successor has taken over.
+fn retire(old: Installed, successor: Option<(&Settings, &Shared)>) {
+    let taken_over = |signal: Signal| {
+        successor.is_some_and(|(settings, _)| signals(settings).any(|taken| taken == signal))
+    };
+    signals(&old.settings).filter(|&signal| !taken_over(signal)).for_each(handler::give_back);
+    if old.shared.is_ours() {
+        old.shared.stop();
+        // A panic of the agent has been reported where it happened.
+        let _ = old.thread.join();
+        forensic::disarm(old.shared);
+        old.shared.let_everybody_go();
+        if let Some((_, shared)) = successor {
+            hand_over(old.shared, shared);
+        }
+    }
+    // In a forked child the thread is not there, and the pipe is the parent's: only the duplicates are closed.
+    old.shared.wake.close();
 }
 
 /// The way to the agent of this process. Cheap to clone, usable from any thread.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Handle {
     /// None where SELFDUMP=off.
     shared: Option<&'static Shared>,
-}
-
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("installed", &self.shared.is_some()).finish()
-    }
+    hold_timeout: std::time::Duration,
 }
 
 impl Handle {
@@ -82,32 +169,121 @@ impl Handle {
     /// # Errors
     ///
     /// Whatever kept the checkpoint from being made; the program itself is as it was. See [`ErrorKind`] and
-    /// [`Error::hint`].
+    /// [`Error::hint`]. From inside a hook ([`ErrorKind::InsideHook`]), and in a thread that has a [`Hold`]
+    /// ([`ErrorKind::Held`]), it would wait for itself, and is an error at once.
     pub fn checkpoint(&self) -> Result<Outcome> {
         let shared = self.shared()?;
-        if std::thread::current().name() == Some(agent::THREAD_NAME) {
+        outside_of_hooks("a hook can't ask for a checkpoint and wait for it")?;
+        if agent::held_by_this_thread(shared) {
             return Err(Error::new(
-                ErrorKind::InsideHook,
-                "a hook can't ask for a checkpoint and wait for it",
+                ErrorKind::Held,
+                "this thread holds up checkpoints itself, and would wait for ever",
             )
-            .with_hint("ask from a thread of the program, or send the process a SIGUSR2"));
+            .with_hint("drop the Hold before asking for a checkpoint"));
         }
-        shared
-            .call()
-            .recv()
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::NotInstalled, "selfdump's thread has ended")))
+        shared.call().recv().unwrap_or_else(|_| Err(agent::ended()))
+    }
+
+    /// Keeps checkpoints from beginning until the returned value is dropped: around what must not be cut in two, an
+    /// exchange with another process, say. Those that are asked for meanwhile wait, for
+    /// [`hold_timeout`](Config::hold_timeout) at most. Waits itself while the program is about to be dumped.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// # let handle = selfdump::install()?;
+    /// let whole = handle.hold()?;
+    /// // … a request and its answer …
+    /// drop(whole);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Held`] where a checkpoint is under way for longer than `hold_timeout`;
+    /// [`ErrorKind::InsideHook`] in a hook, [`ErrorKind::NotInstalled`] in a forked child.
+    pub fn hold(&self) -> Result<Hold> {
+        if self.shared.is_none() {
+            return Ok(Hold::of_nothing());
+        }
+        outside_of_hooks("a hook can't hold up the checkpoint that it is called for")?;
+        Hold::of(self.shared()?, self.hold_timeout)
+    }
+
+    /// Has `hook` called before each checkpoint, while the program still runs. It may say no, with a reason; then
+    /// no checkpoint is made, and who asked gets [`ErrorKind::Vetoed`]. One that panics says no. Forensic
+    /// checkpoints don't ask.
+    ///
+    /// Hooks run in selfdump's own thread, with 512 KiB of stack and every signal blocked, in the order in which
+    /// they were added.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// # let handle = selfdump::install()?;
+    /// # fn connected() -> bool { false }
+    /// handle.before_checkpoint(|_| if connected() { Err("a transfer is under way".into()) } else { Ok(()) })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotInstalled`] in a forked child.
+    pub fn before_checkpoint(
+        &self,
+        hook: impl FnMut(&Cause) -> Result<(), String> + Send + 'static,
+    ) -> Result<()> {
+        self.add(|shared| shared.before_checkpoint(hook))
+    }
+
+    /// Has `hook` called after each attempt at a checkpoint, in the process that goes on, before anybody who waits
+    /// for it: on disk, or failed. It runs as [`before_checkpoint`](Handle::before_checkpoint) does; one that panics
+    /// is logged.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotInstalled`] in a forked child.
+    pub fn after_checkpoint(&self, hook: impl FnMut(&Report) + Send + 'static) -> Result<()> {
+        self.add(|shared| shared.after_checkpoint(hook))
     }
 
     /// Has `hook` called in each process that comes back from a checkpoint, before anybody who waits for
-    /// that checkpoint goes on. It runs in selfdump's own thread, with 512 KiB of stack and every signal
-    /// blocked. Hooks run in the order in which they were added; one that panics is logged.
+    /// that checkpoint goes on. It runs as [`before_checkpoint`](Handle::before_checkpoint) does; one that panics is
+    /// logged.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotInstalled`] in a forked child.
     pub fn on_restore(&self, hook: impl FnMut(&Restored) + Send + 'static) -> Result<()> {
+        self.add(|shared| shared.on_restore(hook))
+    }
+
+    /// Takes selfdump out of this process again: the signals do what they did before, the thread has ended, no
+    /// descriptor is left. A checkpoint that is under way is finished first. Other handles to it are of no use from
+    /// then on; [`install`] can be called again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InsideHook`] in a hook, [`ErrorKind::NotInstalled`] in a forked child or after an earlier call.
+    pub fn uninstall(self) -> Result<()> {
+        if self.shared.is_none() {
+            return Ok(());
+        }
+        outside_of_hooks("a hook can't wait for the end of the thread that it runs in")?;
+        let shared = self.shared()?;
+        let mut installed = installed();
+        match installed.take_if(|installed| std::ptr::eq(installed.shared, shared)) {
+            Some(installed) => {
+                retire(installed, None);
+                Ok(())
+            }
+            None => Err(agent::ended()),
+        }
+    }
+
+    fn add(&self, add: impl FnOnce(&Shared)) -> Result<()> {
         if self.shared.is_some() {
-            self.shared()?.add_restore_hook(Box::new(hook));
+            add(self.shared()?);
         }
         Ok(())
     }
@@ -117,13 +293,33 @@ impl Handle {
             return Err(Error::new(ErrorKind::NotInstalled, "selfdump is off in this process")
                 .with_hint("start the program without SELFDUMP=off"));
         };
-        if shared.owner != process::id() {
+        if !shared.is_ours() {
             return Err(Error::new(
                 ErrorKind::NotInstalled,
                 "this process was forked from the one that installed selfdump",
             )
             .with_hint("call selfdump::install() in the child to have it checkpointed by itself"));
         }
+        if shared.is_stopped() {
+            return Err(agent::ended());
+        }
         Ok(shared)
     }
+}
+
+/// What the old agent has not acted upon is the new one's.
+fn hand_over(from: &Shared, to: &Shared) {
+    let left = from.wake.clear();
+    [Waker::Signal, Waker::Exit]
+        .into_iter()
+        .filter(|&waker| left.by(waker))
+        .for_each(|waker| to.wake.wake(waker));
+}
+
+fn outside_of_hooks(problem: &str) -> Result<()> {
+    if agent::is_this_thread() {
+        return Err(Error::new(ErrorKind::InsideHook, problem)
+            .with_hint("ask from a thread of the program, or send the process the checkpoint signal"));
+    }
+    Ok(())
 }

@@ -43,6 +43,31 @@
 //! the disk, and renames the draft. A checkpoint exists if and only if that rename happened. While one is
 //! made, all further triggers add up to one more.
 //!
+//! # By linking alone
+//!
+//! With the feature `auto`, which is on by default, `use selfdump as _;` is all that a program needs: it is installed
+//! before main as the SELFDUMP_* variables say. `SELFDUMP=off` leaves it out; a value that can't be is said on
+//! standard error, and the program runs on without checkpoints. A call of [`install()`] takes over from linking, with
+//! whatever configuration. `default-features = false` leaves the constructor out.
+//!
+//! # When a checkpoint is made
+//!
+//! When it is asked for: by the checkpoint signal, by a call, by the exit signal (a checkpoint, and then the end:
+//! [`Config::exit_signal`]). And by a [`Schedule`]: in a period, as often as keeps the pauses below a share of the
+//! time, or at the interval that loses least to failures. [`Config`] lists all settings.
+//!
+//! Hooks ([`Handle::before_checkpoint`], [`Handle::after_checkpoint`], [`Handle::on_restore`]) are called around it,
+//! and [`Handle::hold`] keeps one from cutting in two what belongs together.
+//!
+//! What a process that came back has to look after (keys, connections, deadlines, leases) is in
+//! `docs/after-a-restore.md`.
+//!
+//! # When the program goes wrong
+//!
+//! [`Config::on_panic`] and [`Config::on_fatal_signal`] make a *forensic* checkpoint of the moment: of the thread in
+//! its panic, or in the frame where it failed. It is kept apart from the others and never chosen to go on from;
+//! `selfdump restore --stopped ID` brings it back for a debugger.
+//!
 //! # What happens when it fails
 //!
 //! The program goes on as if nothing had been asked, and the older checkpoints stay. The error says what
@@ -64,8 +89,12 @@
 //! # Signals, threads and forks
 //!
 //! The handler is chained to one that the program had before. It is async-signal-safe, allocates nothing
-//! and keeps `errno`. The helper thread blocks every signal. Nothing of this runs in a forked child, whose
-//! checkpoints are those of its parent.
+//! and keeps `errno`. A handler that the program puts in its place later is noticed at the next look, once a minute at
+//! the latest, and told in the log and by `selfdump status`. The helper thread blocks every signal.
+//!
+//! A forked child comes back with its parent, as a part of its checkpoints. Nothing of the parent's runs in it, until
+//! it calls [`install()`] itself: then it has checkpoints of its own. A program that forks itself into the background
+//! has to do that. [`Handle::uninstall`] takes everything out again.
 
 // In reading order: a module imports only what stands above it. `error` and `sys` are everyone's, and
 // `criu`, `image`, `store` and `trigger` don't know each other. A test holds this.
@@ -73,8 +102,9 @@ pub mod error;
 pub mod frozen;
 mod sys;
 
-mod config;
 mod report;
+
+mod config;
 
 pub mod criu;
 mod image;
@@ -85,18 +115,24 @@ mod checkpoint;
 pub mod restore;
 
 mod agent;
+mod forensic;
 mod install;
 pub mod status;
 
-pub use config::{Config, Schedule};
+pub mod auto;
+
+pub use agent::{Hold, generation};
+pub use config::{Config, Exit, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};
 pub use report::{Cause, Checkpoint, Outcome, Report, Restored};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};
+pub use sys::signal::{NoSignal, Signal};
 
-/// Keeps the example of the README compiling.
+/// Keeps the examples of the README and of the page on restores compiling.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/after-a-restore.md")]
+struct Pages;

@@ -1,5 +1,6 @@
 //! What a checkpoint was taken for and what came of it: plain data.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -24,12 +25,41 @@ pub enum Cause {
     Timer,
     /// The program asked, by [`Handle::checkpoint`](crate::Handle::checkpoint).
     Call,
+    /// A thread panicked. The checkpoint is a forensic one.
+    Panic {
+        /// What the panic said.
+        message: String,
+        /// The thread's name; its id where it has none.
+        thread: String,
+        /// File, line and column of the panic.
+        location: Option<String>,
+    },
+    /// The program was about to die of a signal. The checkpoint is a forensic one.
+    FatalSignal {
+        /// The number of the signal.
+        signal: i32,
+        /// The id of the thread that it came to.
+        thread: i32,
+        /// The address that the thread failed to use, or the instruction that failed; none where the signal was
+        /// sent by a process.
+        address: Option<u64>,
+    },
+}
+
+impl Cause {
+    /// Whether it makes a forensic checkpoint: one to look at, which is never chosen to go on from.
+    pub fn is_forensic(&self) -> bool {
+        matches!(self, Cause::Panic { .. } | Cause::FatalSignal { .. })
+    }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Signal { signal } => f.pad(&sys::signal::name(*signal)),
+            Cause::Signal { signal } | Cause::FatalSignal { signal, .. } => {
+                f.pad(&sys::signal::name(*signal))
+            }
+            Cause::Panic { .. } => f.pad("panic"),
             Cause::Timer => f.pad("timer"),
             Cause::Call => f.pad("call"),
         }
@@ -80,6 +110,20 @@ pub struct Restored {
     pub age: Duration,
     /// How many times the program has come back: 1 after the first restore.
     pub generation: u64,
+    /// Whether it is the same machine as at the checkpoint.
+    pub same_host: bool,
+    /// Whether the machine has not been started anew since.
+    pub same_boot: bool,
+    /// Whether process ids are counted as they were: it is the same pid namespace.
+    pub same_pid_namespace: bool,
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+impl Restored {
+    /// What whoever restored it passes in: `selfdump restore --set KEY=VALUE`.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
+    }
 }
 
 /// An attempt at a checkpoint, and what came of it.

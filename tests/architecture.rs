@@ -5,14 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 11] = [
+const ORDER: [&[&str]; 12] = [
     &["error", "frozen", "sys"],
-    &["config"],
     &["report"],
+    &["config"],
     &["criu", "image", "store", "trigger"],
     &["checkpoint"],
     &["restore"],
     &["agent"],
+    &["forensic"],
     &["install"],
     &["status"],
     &["auto"],

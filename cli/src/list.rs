@@ -74,7 +74,11 @@ fn row(entry: &Entry) -> Row {
     Row {
         id: entry.id(),
         path: entry.path.clone(),
-        state: if problem.is_none() { "good" } else { "damaged" },
+        state: match problem {
+            None if entry.is_forensic() => "forensic",
+            None => "good",
+            Some(_) => "damaged",
+        },
         problem,
         name: manifest.map(|manifest| manifest.program.name.clone()),
         pid: manifest.map(Manifest::pid),

@@ -26,6 +26,12 @@ pub struct Args {
     /// Let the program run by itself, and return as soon as it runs
     #[arg(long)]
     detach: bool,
+    /// Leave the program stopped, to look at it with a debugger: `gdb -p PID`. `kill -CONT PID` lets it go on
+    #[arg(long)]
+    stopped: bool,
+    /// Pass a setting in, for the program to find in Restored::settings(). May be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
     /// Print JSON about the restore: on standard output with --detach, else on standard error, since standard
     /// output is the program's
     #[arg(long)]
@@ -50,8 +56,18 @@ struct Skipped {
     problem: String,
 }
 
+/// Splits `KEY=VALUE`; the value may hold any more `=`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("it is written as KEY=VALUE".to_owned()),
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
-    let (store, options) = restore::from_environment(args.store.dir.as_deref())?;
+    let (store, mut options) = restore::from_environment(args.store.dir.as_deref())?;
+    options.stopped = args.stopped;
+    options.settings = args.set.iter().cloned().collect();
     let mut skipped = Vec::new();
     let entry = restore::newest_good(&store, args.target.as_deref(), &mut |entry, error| {
         eprintln!("selfdump: passed over {}: {}", entry.id(), error.chain());

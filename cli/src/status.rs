@@ -77,15 +77,8 @@ fn print(status: &Status) {
     if let Some(checkpoint) = &status.restored_from {
         println!("  came from    {checkpoint}");
     }
-    match status.every_seconds {
-        Some(seconds) => println!(
-            "  schedule     every {}",
-            humantime::format_duration(
-                std::time::Duration::try_from_secs_f64(seconds).unwrap_or(std::time::Duration::MAX)
-            )
-        ),
-        None => println!("  schedule     only when asked"),
-    }
+    println!("  signal       {}", signals(status));
+    println!("  schedule     {}", status.schedule);
     let Some(last) = &status.last else {
         println!("  last         none tried yet");
         return;
@@ -110,4 +103,16 @@ fn print(status: &Status) {
             println!("  help         {hint}");
         }
     }
+}
+
+/// The signals that ask for a checkpoint, and what keeps one from doing so.
+fn signals(status: &Status) -> String {
+    let armed = |signal: &String| match status.overwritten_signals.contains(signal) {
+        true => {
+            format!("{signal} (the program has a handler of its own for it now: it may not reach selfdump)")
+        }
+        false => signal.clone(),
+    };
+    let exit = status.exit_signal.as_ref().map(|signal| format!("; to exit: {}", armed(signal)));
+    armed(&status.signal) + &exit.unwrap_or_default()
 }

@@ -9,6 +9,7 @@ mod attend;
 mod pids;
 mod stdio;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,6 +22,7 @@ use crate::config::{self, Config};
 use crate::criu::{self, Connection, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::catalogue::{self, Entry};
+use crate::store::handover::{self, Ready};
 use crate::store::layout;
 use crate::store::manifest::Manifest;
 use crate::sys;
@@ -36,6 +38,10 @@ pub struct Options {
     pub criu: Option<PathBuf>,
     /// How long CRIU may take.
     pub timeout: Duration,
+    /// The program is left stopped (SIGSTOP), for a debugger; SIGCONT lets it go on.
+    pub stopped: bool,
+    /// What the program finds in [`Restored::settings`](crate::Restored::settings).
+    pub settings: BTreeMap<String, String>,
 }
 
 /// Where checkpoints are looked for and how they are restored, as the SELFDUMP_* variables say.
@@ -53,7 +59,9 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         "SELFDUMP" => None::<OsString>,
         name => config::environment(name),
     })?;
-    Ok((settings.dir, Options { criu: settings.criu, timeout: settings.timeout }))
+    let options =
+        Options { criu: settings.criu, timeout: settings.timeout, stopped: false, settings: BTreeMap::new() };
+    Ok((settings.dir, options))
 }
 
 /// The checkpoints of a target in `store`, newest first: a NAME, an id (NAME/INSTANCE/NUMBER), or a folder,
@@ -67,7 +75,7 @@ pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
 }
 
 /// The newest checkpoint of which every file is as it was committed. `skipped` is told of each newer one
-/// that isn't, and why.
+/// that isn't, and why. A forensic one is chosen only where the target is that very checkpoint.
 ///
 /// # Errors
 ///
@@ -77,8 +85,11 @@ pub fn newest_good(
     target: Option<&Path>,
     skipped: &mut dyn FnMut(&Entry, &Error),
 ) -> Result<Entry> {
-    let entries = find(store, target)?;
+    let mut entries = find(store, target)?;
     let place = target.unwrap_or(store).display().to_string();
+    let is_named = target.is_some_and(|target| catalogue::is_checkpoint(store, target));
+    let found = entries.len();
+    entries.retain(|entry| is_named || !entry.is_forensic());
     let count = entries.len();
     for entry in entries {
         match entry.verify() {
@@ -87,6 +98,11 @@ pub fn newest_good(
         }
     }
     Err(match count {
+        0 if found > 0 => Error::new(
+            ErrorKind::NotFound,
+            format!("{place} holds only forensic checkpoints ({found}), of programs that had gone wrong"),
+        )
+        .with_hint("name one by its id (`selfdump list`) to look at it: `selfdump restore --stopped ID`"),
         0 => Error::new(ErrorKind::NotFound, format!("{place} holds no checkpoint")).with_hint(
             "send the program a SIGUSR2 to have one made; `selfdump status PID` tells why there is none",
         ),
@@ -104,6 +120,22 @@ pub fn newest_good(
 /// file that it had open is not what it was, and whatever else CRIU meets.
 pub fn restore(entry: &Entry, options: &Options) -> Result<i32> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    let handover = handover(manifest, options)?;
+    let restored = with_another_try(entry, manifest, options);
+    if let Some(handover) = handover.filter(|_| restored.is_err()) {
+        handover.take_back();
+    }
+    restored
+}
+
+fn handover(manifest: &Manifest, options: &Options) -> Result<Option<Ready>> {
+    match options.settings.is_empty() {
+        true => Ok(None),
+        false => handover::lay_ready(manifest.pid(), &manifest.id, &options.settings).map(Some),
+    }
+}
+
+fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Result<i32> {
     let mut tries = 0..TRIES;
     loop {
         pids::wait_until_free(manifest)?;
@@ -147,6 +179,7 @@ fn ask(program: &Path, entry: &Entry, manifest: &Manifest, options: &Options, wo
     let descriptors: Vec<BorrowedFd<'_>> = reconnected.iter().map(|(_, stream)| stream.as_fd()).collect();
     let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs);
     request.sibling = true;
+    request.leave_stopped = options.stopped;
     // The worker's socket is its descriptor 3; what is given to it follows.
     request.inherit = reconnected.iter().map(|(key, _)| key.clone()).zip(4..).collect();
     let connection = Connection::child(program, &descriptors, options.timeout)?;

@@ -31,6 +31,11 @@ impl Entry {
         self.manifest.as_ref().ok().map(|manifest| manifest.taken)
     }
 
+    /// Whether it is one to look at, of a program that had gone wrong. One that can't tell isn't.
+    pub fn is_forensic(&self) -> bool {
+        self.manifest.as_ref().is_ok_and(|manifest| manifest.forensic)
+    }
+
     /// Looks, without reading them, whether every file is there in its size.
     pub fn glance(&self) -> Result<&Manifest> {
         let manifest = self.manifest.as_ref().map_err(Clone::clone)?;
@@ -67,6 +72,16 @@ pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
 fn last_change(checkpoint: &Path) -> Option<SystemTime> {
     let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
     modified(&checkpoint.join(layout::MANIFEST)).max(modified(checkpoint))
+}
+
+/// Whether a target is one checkpoint, and not a folder of several.
+pub(crate) fn is_checkpoint(store: &Path, target: &Path) -> bool {
+    locate(store, target).is_ok_and(|folder| looks_like_a_checkpoint(&folder))
+}
+
+fn looks_like_a_checkpoint(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    folder.join(layout::MANIFEST).is_file() || layout::checkpoint_number(name).is_some()
 }
 
 /// The folders of the instances of a target; for that of a checkpoint, the one that it is in.
@@ -118,8 +133,7 @@ fn locate(store: &Path, target: &Path) -> Result<PathBuf> {
 }
 
 fn collect(folder: &Path, depth: u32, entries: &mut Vec<Entry>) -> Result<()> {
-    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if folder.join(layout::MANIFEST).is_file() || layout::checkpoint_number(name).is_some() {
+    if looks_like_a_checkpoint(folder) {
         entries.push(Entry { path: folder.to_owned(), manifest: Manifest::read(folder) });
         return Ok(());
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
 use super::manifest::{self, FileEntry, Manifest};
-use super::retention::{self, Candidate};
+use super::retention::{self, Candidate, Keep};
 use super::status;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::disk;
@@ -129,7 +129,9 @@ impl Draft {
         disk::rename_new(&folder, &checkpoint)
             .map_err(|source| Error::io("rename to", &checkpoint, source))?;
         sync(&self.instance.folder())?;
-        point_latest(&self.instance, self.number);
+        if !manifest.forensic {
+            point_latest(&self.instance, self.number);
+        }
         Ok((checkpoint, manifest))
     }
 
@@ -206,7 +208,7 @@ fn point_latest(instance: &Instance, number: u64) {
 }
 
 /// Deletes what retention gives up. Never fails the checkpoint that was just committed.
-pub(crate) fn prune(instance: &Instance, life: &Life, keep: u32) {
+pub(crate) fn prune(instance: &Instance, life: &Life, keep: Keep) {
     let pruned = Here::look().map_err(|source| Error::os("read /proc", source)).and_then(|here| {
         let numbers =
             names(&instance.folder())?.into_iter().filter_map(|name| layout::checkpoint_number(&name));
@@ -223,7 +225,8 @@ pub(crate) fn prune(instance: &Instance, life: &Life, keep: u32) {
 fn candidate(instance: &Instance, number: u64, life: &Life, here: &Here) -> Option<Candidate> {
     let manifest = Manifest::read(&instance.checkpoint(number)).ok()?;
     let parent = manifest.parent.and_then(|id| layout::checkpoint_number(id.rsplit('/').next()?));
-    Some(Candidate { number, ours: manifest.life.id == life.id || here.is_over(&manifest.life), parent })
+    let ours = manifest.life.id == life.id || here.is_over(&manifest.life);
+    Some(Candidate { number, ours, forensic: manifest.forensic, parent })
 }
 
 /// Takes the checkpoint's name away first, so that one that is half deleted is none.

@@ -96,6 +96,11 @@ pub(crate) fn running(folder: &Path, pid_namespace: u64, pid: i32) -> PathBuf {
     folder.join(format!("{pid_namespace}-{pid}.json"))
 }
 
+/// The file in the runtime folder with what a restorer has for the process that it brings back.
+pub(crate) fn handover(folder: &Path, pid_namespace: u64, pid: i32) -> PathBuf {
+    folder.join(format!("{pid_namespace}-{pid}.restore"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

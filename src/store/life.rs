@@ -81,6 +81,18 @@ impl Life {
     }
 }
 
+impl Life {
+    /// Whether this process is still the one that began this life. One that came back from a checkpoint isn't: it
+    /// was started anew, if under the same number.
+    pub(crate) fn goes_on(&self) -> std::io::Result<bool> {
+        let here = Here::look()?;
+        let start_ticks = procfs::stat(crate::sys::process::id())?.start_ticks;
+        Ok(here.boot_id == self.boot_id
+            && here.pid_namespace == self.pid_namespace
+            && procfs::same_start(start_ticks, self.start_ticks))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +133,14 @@ mod tests {
     #[test]
     fn our_own_life_is_not_over() {
         assert!(!Here::look().unwrap().is_over(&Life::begin(0).unwrap()));
+    }
+
+    #[test]
+    fn a_life_goes_on_only_in_the_process_that_began_it() {
+        let ours = Life::begin(0).unwrap();
+        assert!(ours.goes_on().unwrap());
+        let earlier = Life { start_ticks: ours.start_ticks - 100, ..ours.clone() };
+        let elsewhere = Life { boot_id: "another".into(), ..ours };
+        assert!(!earlier.goes_on().unwrap() && !elsewhere.goes_on().unwrap());
     }
 }

@@ -35,6 +35,8 @@ pub struct Manifest {
     pub id: String,
     /// Why it was taken.
     pub cause: Cause,
+    /// Whether it is one to look at, which is never chosen to go on from: its cause is a panic or a crash.
+    pub forensic: bool,
     /// When it was taken.
     #[serde(rename = "taken_unix_us", with = "unix_micros")]
     pub taken: SystemTime,

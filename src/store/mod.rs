@@ -7,13 +7,17 @@
 //! - [`retention`]: which checkpoints go.
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
 //! - [`status`]: what came of the last attempt.
+//! - [`handover`]: what a restorer has for the program that it brings back.
+//! - [`runtime`]: the folder for what concerns processes that run now.
 //!
 //! The format is written down in `docs/format.md`.
 
 pub(crate) mod catalogue;
 pub(crate) mod draft;
+pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod life;
 pub(crate) mod manifest;
-mod retention;
+pub(crate) mod retention;
+pub(crate) mod runtime;
 pub(crate) mod status;

@@ -8,18 +8,36 @@ pub(super) struct Candidate {
     pub(super) number: u64,
     /// It was written by this life, or by one that is over.
     pub(super) ours: bool,
+    /// It is counted apart from those that a program can go on from.
+    pub(super) forensic: bool,
     /// The checkpoint that it builds on.
     pub(super) parent: Option<u64>,
 }
 
-/// The numbers of the checkpoints that go: of ours, all but the newest `keep`, and none that one which
+/// How many checkpoints of each kind stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keep {
+    pub(crate) ordinary: u32,
+    pub(crate) forensic: u32,
+}
+
+/// The numbers of the checkpoints that go: of ours, all but the newest of each kind, and none that one which
 /// stays builds on. Those of a life that may still go on are left alone and not counted.
-pub(super) fn expired(candidates: &[Candidate], keep: u32) -> Vec<u64> {
-    let mut ours: Vec<u64> = candidates.iter().filter(|candidate| candidate.ours).map(|c| c.number).collect();
-    ours.sort_unstable_by(|a, b| b.cmp(a));
-    let going: BTreeSet<u64> = ours.into_iter().skip(keep.max(1) as usize).collect();
+pub(super) fn expired(candidates: &[Candidate], keep: Keep) -> Vec<u64> {
+    let going: BTreeSet<u64> = [(false, keep.ordinary), (true, keep.forensic)]
+        .into_iter()
+        .flat_map(|(forensic, keep)| beyond(candidates, forensic, keep))
+        .collect();
     let needed = needed(candidates, &going);
     going.into_iter().filter(|number| !needed.contains(number)).collect()
+}
+
+/// Ours of one kind, without the newest `keep`.
+fn beyond(candidates: &[Candidate], forensic: bool, keep: u32) -> Vec<u64> {
+    let ours = candidates.iter().filter(|candidate| candidate.ours && candidate.forensic == forensic);
+    let mut numbers: Vec<u64> = ours.map(|candidate| candidate.number).collect();
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    numbers.split_off((keep.max(1) as usize).min(numbers.len()))
 }
 
 /// All that a checkpoint which stays builds on, at any distance.
@@ -40,7 +58,11 @@ mod tests {
     use super::*;
 
     fn plain(number: u64) -> Candidate {
-        Candidate { number, ours: true, parent: None }
+        Candidate { number, ours: true, forensic: false, parent: None }
+    }
+
+    fn expired(candidates: &[Candidate], keep: u32) -> Vec<u64> {
+        super::expired(candidates, Keep { ordinary: keep, forensic: 1 })
     }
 
     #[test]
@@ -49,6 +71,16 @@ mod tests {
         assert_eq!(expired(&candidates, 3), [1, 2]);
         assert!(expired(&candidates, 5).is_empty());
         assert!(expired(&candidates, 99).is_empty());
+    }
+
+    #[test]
+    fn forensic_ones_are_counted_by_themselves() {
+        let forensic = |number| Candidate { forensic: true, ..plain(number) };
+        let candidates = [plain(1), forensic(2), forensic(3), plain(4), forensic(5), plain(6)];
+        let keep = |ordinary, forensic| super::expired(&candidates, Keep { ordinary, forensic });
+        assert_eq!(keep(3, 1), [2, 3]);
+        assert_eq!(keep(1, 2), [1, 2, 4]);
+        assert!(keep(3, 3).is_empty());
     }
 
     #[test]

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
 use super::manifest::unix_micros;
-use crate::config;
+use super::runtime;
+use crate::config::{Schedule, Settings};
 use crate::error::{Error, Result};
 use crate::frozen::Bytes;
 use crate::report::{Cause, Outcome, Report};
-use crate::sys::{disk, process};
+use crate::sys::disk;
 
 /// The version of `status.json`.
 const FORMAT_VERSION: u32 = 1;
@@ -36,8 +37,15 @@ pub struct Status {
     pub(crate) life: Life,
     /// The checkpoint that this life began with: NAME/INSTANCE/NUMBER; none where the program was started.
     pub restored_from: Option<String>,
-    /// Seconds between checkpoints, where there is a schedule.
-    pub every_seconds: Option<f64>,
+    /// How often checkpoints are taken without anybody asking.
+    pub schedule: Schedule,
+    /// The name of the signal that asks for a checkpoint.
+    pub signal: String,
+    /// The name of the signal that asks for a checkpoint and then ends the program.
+    pub exit_signal: Option<String>,
+    /// Those of the two for which the program has put a handler in the place of selfdump's, so that they may not
+    /// reach it.
+    pub overwritten_signals: Vec<String>,
     /// How many attempts have failed since the last that did not.
     pub failures_in_a_row: u64,
     /// The last attempt; none so far in a new process.
@@ -100,14 +108,17 @@ impl From<&Error> for Failure {
 
 impl Status {
     /// That of a process that has made no attempt yet.
-    pub(crate) fn new(instance: &Instance, life: &Life, every_seconds: Option<f64>) -> Status {
+    pub(crate) fn new(instance: &Instance, life: &Life, settings: &Settings) -> Status {
         Status {
             format_version: FORMAT_VERSION,
             name: instance.name.clone(),
             folder: instance.folder(),
             life: life.clone(),
             restored_from: None,
-            every_seconds,
+            schedule: settings.timing.schedule,
+            signal: settings.signal.to_string(),
+            exit_signal: settings.exit_signal.map(|signal| signal.to_string()),
+            overwritten_signals: Vec::new(),
             failures_in_a_row: 0,
             last: None,
         }
@@ -172,7 +183,7 @@ impl Status {
     }
 
     fn write_running(&self) {
-        let runtime = runtime_folder();
+        let runtime = runtime::folder();
         match disk::make_all_private(&runtime) {
             Ok(()) => self.write_to(&layout::running(&runtime, self.life.pid_namespace, self.life.pid)),
             Err(error) => log::debug!("can't make {}: {error}", runtime.display()),
@@ -186,6 +197,14 @@ impl Status {
         }
     }
 
+    /// Takes the word about a process back that goes on without selfdump.
+    pub(crate) fn forget_running(life: &Life) {
+        let path = layout::running(&runtime::folder(), life.pid_namespace, life.pid);
+        if Status::read(&path).is_ok_and(|status| status.life.id == life.id) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
     /// Reads one.
     pub(crate) fn read(path: &Path) -> Result<Status> {
         let text = fs::read(path).map_err(|source| Error::io("read", path, source))?;
@@ -196,14 +215,9 @@ impl Status {
     /// That of the process `pid`, if selfdump runs in it.
     pub(crate) fn of(pid: i32) -> Option<Status> {
         let namespace = Here::look().ok()?.pid_namespace;
-        let status = Status::read(&layout::running(&runtime_folder(), namespace, pid)).ok()?;
+        let status = Status::read(&layout::running(&runtime::folder(), namespace, pid)).ok()?;
         status.is_running().then_some(status)
     }
-}
-
-fn runtime_folder() -> PathBuf {
-    let runtime = config::environment("XDG_RUNTIME_DIR").map(PathBuf::from);
-    layout::runtime_folder(process::is_root(), runtime, process::user().1)
 }
 
 /// That of the instance in a folder, if it has made an attempt.
@@ -214,7 +228,7 @@ pub(crate) fn in_folder(instance: &Path) -> Option<Status> {
 /// Deletes what processes left in the runtime folder that have ended since.
 pub(crate) fn sweep() {
     let Ok(here) = Here::look() else { return };
-    for entry in fs::read_dir(runtime_folder()).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(runtime::folder()).into_iter().flatten().flatten() {
         if Status::read(&entry.path()).is_ok_and(|status| here.is_over(&status.life)) {
             let _ = fs::remove_file(entry.path());
         }

@@ -2,13 +2,17 @@
 //!
 //! - [`message`]: whole messages over a SOCK_SEQPACKET socket, with a deadline.
 //! - [`wake`]: the pipe through which a signal handler or another thread wakes the agent.
-//! - [`signal`]: registering the checkpoint signal, keeping the agent free of signals, sending them.
+//! - [`signal`]: signals by name and number; keeping the agent free of them, sending them, taking them.
+//! - [`handler`]: the handlers of the signals that ask for checkpoints.
+//! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
 //! - [`process`]: who we are, who waits for whom.
 //! - [`procfs`]: what `/proc` says of processes.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
+pub(crate) mod crash;
 pub(crate) mod disk;
+pub(crate) mod handler;
 pub(crate) mod message;
 pub(crate) mod process;
 pub(crate) mod procfs;

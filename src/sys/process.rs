@@ -13,6 +13,24 @@ pub(crate) fn id() -> i32 {
     unsafe { libc::getpid() }
 }
 
+/// The calling thread's id. Async-signal-safe.
+pub(crate) fn thread() -> i32 {
+    // SAFETY: gettid has no arguments and can't fail.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// The calling thread by its name; by its id where it has none.
+pub(crate) fn thread_name() -> String {
+    let current = std::thread::current();
+    current.name().map_or_else(|| format!("thread {}", thread()), str::to_owned)
+}
+
+/// Ends the process with `status`, and with nothing else: no buffer is flushed, no destructor or exit handler runs.
+pub(crate) fn exit_at_once(status: u8) -> ! {
+    // SAFETY: it doesn't return.
+    unsafe { libc::_exit(status.into()) }
+}
+
 /// Whether we run with root's rights.
 pub(crate) fn is_root() -> bool {
     unistd::geteuid().is_root()

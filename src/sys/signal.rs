@@ -1,39 +1,103 @@
-//! Registering the checkpoint signal, keeping the agent free of signals, sending them.
+//! Signals by name and number; keeping the agent free of them, sending them, taking them.
 
+use std::fmt;
 use std::io;
+use std::str::FromStr;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
-use nix::unistd::Pid;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Known};
 
-use super::process;
-use super::wake::{Wake, Waker};
-
-/// SIGUSR2.
-pub(crate) const USR2: i32 = libc::SIGUSR2;
 /// SIGCHLD.
 pub(crate) const CHILD: i32 = libc::SIGCHLD;
 /// What a supervisor passes on to the program that it stands for.
 pub(crate) const FOR_THE_PROGRAM: [i32; 6] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
-/// Has `wake` woken whenever `signal` arrives in the process `owner`. signal-hook
-/// chains it to a handler that was there before.
+/// A signal that may ask for a checkpoint: any that can be handled and that isn't the kernel's word about a crash.
 ///
-/// A forked child inherits the handler together with the pipe that it writes to, which is its parent's as
-/// well: there the handler does nothing.
-pub(crate) fn wake_on(signal: i32, wake: &'static Wake, owner: i32) -> io::Result<()> {
-    let handler = move || {
-        if process::id() == owner {
-            wake.wake(Waker::Signal);
-        }
-    };
-    // SAFETY: the handler is async-signal-safe: getpid and one write to a descriptor that is never closed,
-    // since `wake` is 'static. It doesn't allocate, lock or log. errno is kept by signal-hook's own handler.
-    unsafe { signal_hook::low_level::register(signal, handler) }?;
-    Ok(())
+/// ```
+/// use selfdump::Signal;
+///
+/// let signal: Signal = "RTMIN+3".parse().unwrap();
+/// assert_eq!(signal.to_string(), "SIGRTMIN+3");
+/// assert_eq!("usr1".parse(), Signal::try_from(10));
+/// assert!("KILL".parse::<Signal>().is_err());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signal(i32);
+
+/// Why a number or a name is no [`Signal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSignal;
+
+impl Signal {
+    /// SIGUSR2, the signal that asks for a checkpoint where nothing else is said.
+    pub const USR2: Signal = Signal(libc::SIGUSR2);
+
+    /// Its number, as in `kill -NUMBER`.
+    pub fn number(self) -> i32 {
+        self.0
+    }
 }
+
+impl TryFrom<i32> for Signal {
+    type Error = NoSignal;
+
+    fn try_from(number: i32) -> Result<Signal, NoSignal> {
+        const NOT_TO_BE_HANDLED: [i32; 2] = [libc::SIGKILL, libc::SIGSTOP];
+        let is_crash =
+            super::crash::FATAL.contains(&number) || [libc::SIGTRAP, libc::SIGSYS].contains(&number);
+        // Between the classic ones and SIGRTMIN stand those that the C library keeps for itself.
+        let is_there = (1..32).contains(&number) || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number);
+        match is_there && !is_crash && !NOT_TO_BE_HANDLED.contains(&number) {
+            true => Ok(Signal(number)),
+            false => Err(NoSignal),
+        }
+    }
+}
+
+/// By number (`10`), by name (`USR1`, `SIGUSR1`), or from the ends of the real-time signals (`RTMIN+3`, `RTMAX-1`).
+impl FromStr for Signal {
+    type Err = NoSignal;
+
+    fn from_str(text: &str) -> Result<Signal, NoSignal> {
+        let upper = text.trim().to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let from = |end: i32, way: i32, rest: &str| match rest {
+            "" => Some(end),
+            rest => Some(end + way * rest.parse::<u8>().ok().map(i32::from)?),
+        };
+        let number = if let Some(rest) = name.strip_prefix("RTMIN") {
+            from(libc::SIGRTMIN(), 1, rest.strip_prefix('+').unwrap_or(rest))
+        } else if let Some(rest) = name.strip_prefix("RTMAX") {
+            from(libc::SIGRTMAX(), -1, rest.strip_prefix('-').unwrap_or(rest))
+        } else {
+            name.parse().ok().or_else(|| Some(Known::from_str(&format!("SIG{name}")).ok()? as i32))
+        };
+        number.ok_or(NoSignal)?.try_into()
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&name(self.0))
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for NoSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no signal that a program can be asked by")
+    }
+}
+
+impl std::error::Error for NoSignal {}
 
 /// Does something with every signal blocked. A thread that is started there blocks them as long as it
 /// lives, so that the program's handlers run in the program's own threads.
@@ -53,8 +117,10 @@ pub(crate) fn kill(pid: i32) -> io::Result<()> {
 
 /// Sends a signal. ESRCH is an error like any other.
 pub(crate) fn send(pid: i32, signal: i32) -> io::Result<()> {
-    let signal = Signal::try_from(signal)?;
-    Ok(nix::sys::signal::kill(Pid::from_raw(pid), signal)?)
+    // nix knows no real-time signals.
+    // SAFETY: plain numbers.
+    Errno::result(unsafe { libc::kill(pid, signal) })?;
+    Ok(())
 }
 
 /// Blocks the given signals in the calling thread, to be taken by [`take`].
@@ -64,18 +130,13 @@ pub(crate) fn hold_back(signals: &[i32]) -> io::Result<()> {
 
 /// Whether a signal is ignored, as a shell or `nohup` sets it for what it starts.
 pub(crate) fn is_ignored(signal: i32) -> bool {
-    // SAFETY: nothing is changed; the old action is written to a value that lives until the call returns.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
-            && action.sa_sigaction == libc::SIG_IGN
-    }
+    super::handler::current(signal).is_ok_and(|action| action.sa_sigaction == libc::SIG_IGN)
 }
 
 /// Has children stay until they are waited for, whatever our own parent has set.
 pub(crate) fn keep_children() -> io::Result<()> {
     // SAFETY: the default action runs no code of ours.
-    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    unsafe { nix::sys::signal::signal(Known::SIGCHLD, SigHandler::SigDfl) }?;
     Ok(())
 }
 
@@ -110,15 +171,19 @@ pub(crate) fn take(signals: &[i32], timeout: Duration) -> io::Result<Option<Take
 fn set_of(signals: &[i32]) -> io::Result<SigSet> {
     let mut set = SigSet::empty();
     for &signal in signals {
-        set.add(Signal::try_from(signal)?);
+        set.add(Known::try_from(signal)?);
     }
     Ok(set)
 }
 
-/// The name of a signal: `SIGUSR2`, or its number where it has none.
+/// The name of a signal: `SIGUSR2`, `SIGRTMIN+3`, or its number where it has none.
 pub(crate) fn name(signal: i32) -> String {
-    match Signal::try_from(signal) {
+    match Known::try_from(signal) {
         Ok(known) => known.as_str().to_owned(),
+        Err(_) if signal == libc::SIGRTMIN() => "SIGRTMIN".to_owned(),
+        Err(_) if (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal) => {
+            format!("SIGRTMIN+{}", signal - libc::SIGRTMIN())
+        }
         Err(_) => format!("signal {signal}"),
     }
 }
@@ -134,4 +199,28 @@ pub(crate) fn die_of(signal: i32) -> ! {
     let _ = signal_hook::low_level::emulate_default_handler(signal);
     // A signal whose default is to be ignored leaves us here.
     std::process::exit(128 + signal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_named_by_number_by_name_and_from_either_end_of_the_real_time_ones() {
+        let number = |text: &str| text.parse::<Signal>().map(Signal::number);
+        assert_eq!(number("10"), Ok(libc::SIGUSR1));
+        assert_eq!((number("USR1"), number("sigusr1")), (Ok(libc::SIGUSR1), Ok(libc::SIGUSR1)));
+        assert_eq!(number("RTMIN+3"), Ok(libc::SIGRTMIN() + 3));
+        assert_eq!((number("SIGRTMAX"), number("RTMAX-1")), (Ok(libc::SIGRTMAX()), Ok(libc::SIGRTMAX() - 1)));
+        for signal in (1..=64).filter_map(|number| Signal::try_from(number).ok()) {
+            assert_eq!(signal.to_string().parse(), Ok(signal));
+        }
+    }
+
+    #[test]
+    fn what_can_not_ask_for_a_checkpoint_is_no_signal() {
+        for text in ["KILL", "STOP", "SEGV", "6", "0", "-1", "32", "65", "RTMIN+99", "RTMAX-60", "USR3", ""] {
+            assert!(text.parse::<Signal>().is_err(), "{text}");
+        }
+    }
 }

@@ -10,7 +10,8 @@
 //! and not come yet: the byte that doesn't fit is not missed.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -24,10 +25,14 @@ use super::process::off_the_streams;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Waker {
-    /// The signal handler.
+    /// The handler of the checkpoint signal.
     Signal = 1,
     /// Another thread of the program, which has left word elsewhere.
     Thread = 2,
+    /// The handler of the signal after which the program is to exit.
+    Exit = 4,
+    /// The handler of a signal that the program is dying of.
+    Crash = 8,
 }
 
 /// Who has woken since the last look.
@@ -40,24 +45,61 @@ impl Woken {
     }
 }
 
-/// The pipe. It lives as long as the process: the signal handler may use it at any time.
+/// The pipe. It lives as long as the process, since signal handlers have its address; its descriptors are closed
+/// when [`Wake::close`] says so.
 #[derive(Debug)]
 pub(crate) struct Wake {
-    waiter: OwnedFd,
-    waker: OwnedFd,
+    waiter: End,
+    waker: End,
+}
+
+/// One end of the pipe, or -1 when it is closed.
+#[derive(Debug)]
+struct End(AtomicI32);
+
+impl End {
+    fn new(descriptor: OwnedFd) -> io::Result<End> {
+        Ok(End(AtomicI32::new(off_the_streams(descriptor)?.into_raw_fd())))
+    }
+
+    fn borrow(&self) -> Option<BorrowedFd<'_>> {
+        let descriptor = self.0.load(Ordering::SeqCst);
+        // SAFETY: it is open until `close` is called, which is when nobody uses the pipe any more.
+        (descriptor >= 0).then(|| unsafe { BorrowedFd::borrow_raw(descriptor) })
+    }
+
+    fn close(&self) {
+        let descriptor = self.0.swap(-1, Ordering::SeqCst);
+        if descriptor >= 0 {
+            // SAFETY: it is ours, and nobody finds it here any more.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+    }
 }
 
 impl Wake {
     pub(crate) fn new() -> io::Result<Wake> {
         let (waiter, waker) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        Ok(Wake { waiter: off_the_streams(waiter)?, waker: off_the_streams(waker)? })
+        Ok(Wake { waiter: End::new(waiter)?, waker: End::new(waker)? })
+    }
+
+    /// Closes both ends. To be called when no handler is armed with it, nobody waits, and no thread will wake any
+    /// more.
+    pub(crate) fn close(&self) {
+        self.waker.close();
+        self.waiter.close();
     }
 
     /// Wakes the waiter. Async-signal-safe: one `write` of one byte; the caller in a handler keeps errno.
     pub(crate) fn wake(&self, waker: Waker) {
-        let byte = waker as u8;
-        // SAFETY: the descriptor is owned by self and open; the buffer is one readable byte.
-        unsafe { libc::write(self.waker.as_raw_fd(), (&raw const byte).cast(), 1) };
+        self.wake_by(waker as u8);
+    }
+
+    /// The same for a [`Waker`] that a handler keeps as its byte.
+    pub(super) fn wake_by(&self, byte: u8) {
+        let descriptor = self.waker.0.load(Ordering::SeqCst);
+        // SAFETY: the buffer is one readable byte. A descriptor that is closed, -1, is an error without effect.
+        unsafe { libc::write(descriptor, (&raw const byte).cast(), 1) };
     }
 
     /// Takes all wake-ups that came so far.
@@ -65,7 +107,8 @@ impl Wake {
         let mut woken = Woken::default();
         let mut bytes = [0; 512];
         loop {
-            let count = match unistd::read(&self.waiter, &mut bytes) {
+            let Some(waiter) = self.waiter.borrow() else { return woken };
+            let count = match unistd::read(waiter, &mut bytes) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
                 Err(_) => return woken,
@@ -77,23 +120,16 @@ impl Wake {
         }
     }
 
-    /// Sleeps until a wake-up or the deadline.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) {
-        loop {
-            let timeout = match deadline {
-                None => PollTimeout::NONE,
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    let millis = if left.is_zero() { 0 } else { left.as_millis() + 1 };
-                    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-                }
-            };
-            match poll(&mut [PollFd::new(self.waiter.as_fd(), PollFlags::POLLIN)], timeout) {
-                Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return,
-                Ok(0) | Err(_) => {}
-                Ok(_) => return,
-            }
-        }
+    /// Sleeps until a wake-up or the deadline; or a little shorter, where a signal comes in between. The clock is
+    /// looked at once: where it goes back during the sleep, that lasts no longer than it would have.
+    pub(crate) fn wait(&self, deadline: Instant) {
+        let Some(waiter) = self.waiter.borrow() else { return };
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, so that the last millisecond isn't spent spinning.
+        let millis = if left.is_zero() { 0 } else { left.as_millis() + 1 };
+        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+        // Whoever waits looks for himself what has come.
+        let _ = poll(&mut [PollFd::new(waiter, PollFlags::POLLIN)], timeout);
     }
 }
 
@@ -106,7 +142,7 @@ mod tests {
     fn a_hundred_thousand_wakes_are_one_and_none_blocks() {
         let wake = Wake::new().unwrap();
         (0..100_000).for_each(|_| wake.wake(Waker::Signal));
-        wake.wait(None);
+        wake.wait(Instant::now() + Duration::from_secs(5));
         assert!(wake.clear().by(Waker::Signal));
         assert_eq!(wake.clear(), Woken::default());
     }
@@ -117,7 +153,7 @@ mod tests {
         wake.wake(Waker::Signal);
         wake.clear();
         wake.wake(Waker::Thread);
-        wake.wait(Some(Instant::now() + Duration::from_secs(5)));
+        wake.wait(Instant::now() + Duration::from_secs(5));
         let woken = wake.clear();
         assert!(woken.by(Waker::Thread) && !woken.by(Waker::Signal));
     }
@@ -125,7 +161,7 @@ mod tests {
     #[test]
     fn nobody_is_who_has_not_woken() {
         let wake = Wake::new().unwrap();
-        wake.wait(Some(Instant::now()));
+        wake.wait(Instant::now());
         assert_eq!(wake.clear(), Woken::default());
     }
 }

@@ -1,0 +1,380 @@
+//! The helper thread: it waits, makes checkpoints, and delivers what came of them.
+//!
+//! One thread does it all, so at most one dump is under way, and whatever wakes it meanwhile adds up to one
+//! more. It sleeps in poll(2) until a signal handler's byte, a caller's, or the schedule's deadline, but for a
+//! look once a minute: at the clock, which may have jumped, and at the handlers, which the program may have replaced.
+
+mod holds;
+mod hooks;
+mod mailbox;
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Instant, SystemTime};
+
+pub use holds::Hold;
+pub(crate) use holds::held_by_this_thread;
+pub(crate) use mailbox::{Shared, ended};
+
+use crate::checkpoint::{self, Subject};
+use crate::config::Exit;
+use crate::error::{Error, ErrorKind};
+use crate::report::{Cause, Outcome, Report, Restored};
+use crate::store::draft;
+use crate::store::status::{self, Status};
+use crate::sys::signal::Signal;
+use crate::sys::wake::{Wake, Waker, Woken};
+use crate::sys::{self, crash, handler, process, procfs};
+use crate::trigger::Timetable;
+use mailbox::Caller;
+
+/// The thread's name, by which it is known in `/proc/PID/task/TID/comm`.
+pub(crate) const THREAD_NAME: &str = "selfdump";
+
+/// Plenty for the agent itself, and enough for a hook of the program.
+const STACK: usize = 512 * 1024;
+
+/// How many times this process has come back.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_AGENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How many times this process has come back from a checkpoint: 0 in the process that was started, 1 after the
+/// first restore, and so on. It costs one atomic load.
+pub fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Whether this is selfdump's own thread, in which the program's hooks run.
+pub(crate) fn is_this_thread() -> bool {
+    IS_AGENT.get()
+}
+
+/// Whoever panicked while holding one of our locks left nothing half done that matters here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread, which does `first` before it waits for anything.
+pub(crate) fn start(
+    shared: &'static Shared,
+    subject: Subject,
+    first: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK);
+    let run = move || {
+        IS_AGENT.set(true);
+        first();
+        Agent::new(shared, subject).run();
+    };
+    sys::signal::with_all_blocked(|| thread.spawn(run))
+}
+
+/// Why a checkpoint is made, and for whom.
+enum Event {
+    /// Somebody asked, or it is time.
+    Wanted { cause: Cause, callers: Vec<Caller> },
+    /// The program is to exit with it.
+    Exit { signal: Signal, callers: Vec<Caller> },
+    /// A thread waits in its panic, or in the frame where it failed.
+    Forensic { cause: Cause, caller: Option<Caller> },
+    /// It was wanted, and somebody held it up for too long.
+    HeldUp { cause: Cause, callers: Vec<Caller>, exit: bool },
+    /// The agent is to end.
+    Stop,
+}
+
+/// What was asked for by signal and not acted upon yet.
+#[derive(Default)]
+struct Pending {
+    signal: bool,
+    exit: bool,
+    crash: bool,
+    /// Since when somebody holds up what is wanted.
+    held_up: Option<Instant>,
+}
+
+impl Pending {
+    fn add(&mut self, woken: Woken) {
+        self.signal |= woken.by(Waker::Signal);
+        self.exit |= woken.by(Waker::Exit);
+        self.crash |= woken.by(Waker::Crash);
+    }
+
+    /// Leaves it to whoever looks at the pipe next.
+    fn hand_back(&self, wake: &Wake) {
+        let asked = [(self.signal, Waker::Signal), (self.exit, Waker::Exit)];
+        asked.into_iter().filter(|(asked, _)| *asked).for_each(|(_, waker)| wake.wake(waker));
+    }
+}
+
+struct Agent {
+    shared: &'static Shared,
+    subject: Subject,
+    timetable: Timetable,
+    status: Status,
+    pending: Pending,
+}
+
+impl Agent {
+    fn new(shared: &'static Shared, subject: Subject) -> Agent {
+        Agent {
+            timetable: Timetable::new(subject.settings.timing, Instant::now(), seed()),
+            status: Status::new(&subject.instance, &subject.life, &subject.settings),
+            pending: Pending::default(),
+            shared,
+            subject,
+        }
+    }
+
+    fn run(mut self) {
+        draft::sweep(&self.subject.instance);
+        status::sweep();
+        self.status.write();
+        loop {
+            match self.next() {
+                Event::Wanted { cause, callers } => {
+                    let report = self.make(cause);
+                    self.conclude(&report, callers);
+                }
+                Event::Exit { signal, callers } => {
+                    let report = self.make(Cause::Signal { signal: signal.number() });
+                    self.conclude(&report, callers);
+                    self.exit(&report, signal);
+                }
+                Event::Forensic { cause, caller } => {
+                    let is_crash = matches!(cause, Cause::FatalSignal { .. });
+                    let report = self.dump(cause);
+                    self.conclude(&report, caller.into_iter().collect());
+                    if is_crash {
+                        crash::done();
+                    }
+                }
+                Event::HeldUp { cause, callers, exit } => {
+                    let error = self.shared.holds.error(self.subject.settings.hold_timeout);
+                    let report = failed(cause, SystemTime::now(), error);
+                    self.conclude(&report, callers);
+                    if let Some(signal) = self.subject.settings.exit_signal.filter(|_| exit) {
+                        self.exit(&report, signal);
+                    }
+                }
+                Event::Stop => break,
+            }
+        }
+        self.pending.hand_back(&self.shared.wake);
+        Status::forget_running(&self.subject.life);
+    }
+
+    /// Sleeps until there is something to do.
+    ///
+    /// The wake-ups are cleared before anything is acted upon: one that comes later is kept for the next round.
+    fn next(&mut self) -> Event {
+        loop {
+            if self.shared.is_stopped() {
+                return Event::Stop;
+            }
+            let woken = self.shared.wake.clear();
+            self.pending.add(woken);
+            if let Some(event) = self.crash().or_else(|| self.panic()).or_else(|| self.wanted()) {
+                return event;
+            }
+            self.shared.wake.wait(self.next_look());
+            self.timetable.look(Instant::now());
+            self.look_at_the_handlers();
+        }
+    }
+
+    /// What is held up waits for the last hold, which wakes us, and not for the schedule.
+    fn next_look(&self) -> Instant {
+        let patience = self.subject.settings.hold_timeout;
+        match self.pending.held_up.and_then(|since| since.checked_add(patience)) {
+            Some(end) => end,
+            None => self.timetable.next_look(self.pending.signal),
+        }
+    }
+
+    fn crash(&mut self) -> Option<Event> {
+        std::mem::take(&mut self.pending.crash).then(|| {
+            let crash::Crash { signal, thread, address } = crash::begin();
+            Event::Forensic { cause: Cause::FatalSignal { signal, thread, address }, caller: None }
+        })
+    }
+
+    fn panic(&self) -> Option<Event> {
+        let (cause, caller) = self.shared.take_panic()?;
+        Some(Event::Forensic { cause, caller: Some(caller) })
+    }
+
+    /// What is wanted now, if nobody holds it up or it has waited for long enough. It serves all who have asked.
+    fn wanted(&mut self) -> Option<Event> {
+        let cause = self.cause()?;
+        if self.shared.holds.begin() {
+            self.pending.held_up = None;
+        } else {
+            let since = *self.pending.held_up.get_or_insert_with(Instant::now);
+            if since.elapsed() < self.subject.settings.hold_timeout {
+                return None;
+            }
+        }
+        let held_up = self.pending.held_up.take().is_some();
+        let crash = self.pending.crash;
+        let Pending { exit, .. } =
+            std::mem::replace(&mut self.pending, Pending { crash, ..Pending::default() });
+        let callers = self.shared.take_callers();
+        let exit_signal = self.subject.settings.exit_signal.filter(|_| exit);
+        Some(match (held_up, exit_signal) {
+            (true, _) => Event::HeldUp { cause, callers, exit },
+            (false, Some(signal)) => Event::Exit { signal, callers },
+            (false, None) => Event::Wanted { cause, callers },
+        })
+    }
+
+    /// Why a checkpoint should begin now.
+    fn cause(&self) -> Option<Cause> {
+        let settings = &self.subject.settings;
+        let by = |signal: Signal| Cause::Signal { signal: signal.number() };
+        let now = Instant::now();
+        match settings.exit_signal.filter(|_| self.pending.exit) {
+            Some(signal) => Some(by(signal)),
+            None if self.shared.has_callers() => Some(Cause::Call),
+            None if self.pending.signal && self.timetable.may_begin(now) => Some(by(settings.signal)),
+            None if self.timetable.is_due(now) => Some(Cause::Timer),
+            None => None,
+        }
+    }
+
+    /// Makes a checkpoint that the program may have a say in.
+    fn make(&mut self, cause: Cause) -> Report {
+        let started = SystemTime::now();
+        let report = match self.shared.hooks.before(&cause) {
+            Ok(()) => self.dump(cause),
+            Err(error) => failed(cause, started, error),
+        };
+        // Vetoed, or a panic came in between.
+        self.shared.holds.end();
+        report
+    }
+
+    /// A panic of ours is a failed checkpoint, not the end of the agent.
+    fn dump(&mut self, cause: Cause) -> Report {
+        let started = SystemTime::now();
+        let thawed = || self.shared.holds.end();
+        let subject = &mut self.subject;
+        let made = catch_unwind(AssertUnwindSafe(|| checkpoint::run(subject, cause.clone(), &thawed)));
+        made.unwrap_or_else(|_| {
+            let error = Error::new(ErrorKind::Io, "selfdump itself panicked; the program goes on")
+                .with_hint("this is a bug in selfdump; the panic's message says where");
+            failed(cause, started, error)
+        })
+    }
+
+    /// Tells everybody what came of it.
+    fn conclude(&mut self, report: &Report, callers: Vec<Caller>) {
+        GENERATION.store(self.subject.life.generation, Ordering::Relaxed);
+        match &report.outcome {
+            Ok(Outcome::Restored(restored)) => self.come_back(restored),
+            _ => {
+                self.status.life = self.subject.life.clone();
+                self.status.record(report);
+                self.status.write();
+                say(report);
+                if !report.cause.is_forensic() {
+                    self.shared.hooks.after(report);
+                }
+                self.timetable.ended(Instant::now(), pause(report));
+            }
+        }
+        for caller in callers {
+            // A caller that is gone has no use for it.
+            let _ = caller.send(report.outcome.clone());
+        }
+    }
+
+    fn come_back(&mut self, restored: &Restored) {
+        // Checkpoints that were asked for during the dump may as well have been asked for since the restore, and
+        // would be lost; but an exit was meant for the life before this one.
+        let woken = self.shared.wake.clear();
+        self.pending.add(woken);
+        self.pending.exit = false;
+        self.status.come_back(&self.subject.life, &restored.id);
+        log::info!("restored from {} as generation {}", restored.id, restored.generation);
+        self.shared.hooks.on_restore(restored);
+        self.timetable.restart(Instant::now(), seed());
+    }
+
+    /// Ends the program as it was configured to, or as it would have ended without us.
+    fn exit(&self, report: &Report, signal: Signal) {
+        match &report.outcome {
+            Ok(Outcome::Saved(checkpoint)) => match &self.subject.settings.exit {
+                Exit::Status(status) => process::exit_at_once(*status),
+                Exit::Call(call) => {
+                    if catch_unwind(AssertUnwindSafe(|| call(checkpoint))).is_err() {
+                        log::error!("the program's way to exit panicked");
+                    }
+                }
+            },
+            Ok(Outcome::Restored(_)) => {}
+            Err(_) => {
+                log::warn!("{signal} has the effect that it had without selfdump");
+                if let Err(error) = handler::let_happen(signal) {
+                    log::error!("can't send {signal} on: {error}");
+                }
+            }
+        }
+    }
+
+    /// Notices a program that has put a handler in the place of ours.
+    fn look_at_the_handlers(&mut self) {
+        let settings = &self.subject.settings;
+        let armed = std::iter::once(settings.signal).chain(settings.exit_signal);
+        let lost: Vec<String> =
+            armed.filter(|&signal| !handler::is_in_place(signal)).map(|signal| signal.to_string()).collect();
+        if lost != self.status.overwritten_signals {
+            for signal in lost.iter().filter(|signal| !self.status.overwritten_signals.contains(signal)) {
+                log::warn!(
+                    "the program has a handler of its own for {signal} now, so that it may not reach selfdump: install selfdump after that, or name another signal with SELFDUMP_SIGNAL or SELFDUMP_EXIT_SIGNAL"
+                );
+            }
+            self.status.overwritten_signals = lost;
+            self.status.write();
+        }
+    }
+}
+
+/// A number that copies of this process don't share.
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let random = procfs::fresh_id().ok().and_then(|id| u64::from_str_radix(id.get(..8)?, 16).ok());
+    now.as_nanos() as u64 ^ (random.unwrap_or_default() << 32)
+}
+
+fn failed(cause: Cause, started: SystemTime, error: Error) -> Report {
+    Report { cause, started, answered: None, finished: SystemTime::now(), outcome: Err(error) }
+}
+
+/// How long the program stood still for a checkpoint.
+fn pause(report: &Report) -> Option<std::time::Duration> {
+    match &report.outcome {
+        Ok(Outcome::Saved(checkpoint)) => Some(checkpoint.stats.frozen),
+        _ => None,
+    }
+}
+
+fn say(report: &Report) {
+    match &report.outcome {
+        Ok(Outcome::Saved(checkpoint)) => log::info!(
+            "saved {} ({}): {}, stood still for {:.1} ms",
+            checkpoint.id,
+            report.cause,
+            checkpoint.size,
+            checkpoint.stats.frozen.as_secs_f64() * 1e3
+        ),
+        Ok(Outcome::Restored(_)) => {}
+        Err(error) => log::error!("no checkpoint ({}): {}: {error:?}", report.cause, error.kind().name()),
+    }
+}

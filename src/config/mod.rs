@@ -1,0 +1,222 @@
+//! What can be set, by method and by SELFDUMP_* variable, with one meaning.
+//!
+//! What a program sets by a method of [`Config`] stands; what it leaves open is taken from the variable;
+//! else the default holds. [`Config::resolve`] is the one place where this becomes [`Settings`]: plain,
+//! complete and checked. All settings are listed in `docs/settings.md`, which a test holds against this.
+
+mod schedule;
+mod settings;
+mod values;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use schedule::Schedule;
+pub(crate) use schedule::Timing;
+pub(crate) use settings::{Settings, environment};
+
+use crate::report::Checkpoint;
+use crate::sys::signal::Signal;
+
+/// How a program is checkpointed. Start with [`Config::new`], end with [`Config::install`].
+///
+/// What is left open is as the variables say, else as the defaults are.
+#[doc = include_str!("../../docs/settings.md")]
+#[derive(Clone, Debug, Default)]
+#[must_use = "a Config does nothing until it is installed"]
+pub struct Config {
+    dir: Option<PathBuf>,
+    name: Option<String>,
+    keep: Option<u32>,
+    keep_forensic: Option<u32>,
+    signal: Option<Signal>,
+    exit_signal: Option<Signal>,
+    exit: Option<Exit>,
+    every: Option<Duration>,
+    jitter: Option<Duration>,
+    overhead: Option<f64>,
+    mtbf: Option<Duration>,
+    first_after: Option<Duration>,
+    min_interval: Option<Duration>,
+    hold_timeout: Option<Duration>,
+    on_panic: Option<bool>,
+    on_fatal_signal: Option<bool>,
+    timeout: Option<Duration>,
+    criu: Option<PathBuf>,
+    service: Option<PathBuf>,
+}
+
+/// How a program ends once the checkpoint is on disk that the exit signal asked for.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Exit {
+    /// At once, with this status: no buffer is flushed, no destructor or exit handler runs. What stands in the
+    /// program's buffers is in the checkpoint, and is written by the process that comes back; written here as well
+    /// it would be there twice.
+    Status(u8),
+    /// As this decides, which is called in selfdump's thread. If it returns, the program goes on.
+    Call(Arc<dyn Fn(&Checkpoint) + Send + Sync>),
+}
+
+impl Exit {
+    /// Ends the program as `call` decides.
+    pub fn call(call: impl Fn(&Checkpoint) + Send + Sync + 'static) -> Exit {
+        Exit::Call(Arc::new(call))
+    }
+}
+
+impl std::fmt::Debug for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "Status({status})"),
+            Exit::Call(_) => f.write_str("Call(..)"),
+        }
+    }
+}
+
+impl PartialEq for Exit {
+    fn eq(&self, other: &Exit) -> bool {
+        match (self, other) {
+            (Exit::Status(one), Exit::Status(other)) => one == other,
+            (Exit::Call(one), Exit::Call(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Config {
+    /// Everything left open: as the SELFDUMP_* variables say, else the defaults.
+    pub fn new() -> Config {
+        Config::default()
+    }
+
+    /// The store: the folder that checkpoints of all names are kept in. It is made when it is missing,
+    /// readable by this user alone.
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Config {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// The name that the checkpoints are found under.
+    pub fn name(mut self, name: impl Into<String>) -> Config {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many checkpoints stay; older ones are deleted after each new one.
+    pub fn keep(mut self, checkpoints: u32) -> Config {
+        self.keep = Some(checkpoints);
+        self
+    }
+
+    /// How many forensic checkpoints stay, counted by themselves.
+    pub fn keep_forensic(mut self, checkpoints: u32) -> Config {
+        self.keep_forensic = Some(checkpoints);
+        self
+    }
+
+    /// The signal that asks for a checkpoint. A handler that the program has for it runs as well.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// selfdump::Config::new().signal("RTMIN+3".parse()?).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn signal(mut self, signal: Signal) -> Config {
+        self.signal = Some(signal);
+        self
+    }
+
+    /// A signal that asks for a checkpoint and then ends the program, as notices of preemption want it. What the
+    /// signal did before happens after all if the checkpoint fails.
+    pub fn exit_signal(mut self, signal: Signal) -> Config {
+        self.exit_signal = Some(signal);
+        self
+    }
+
+    /// How the program ends after the exit signal's checkpoint.
+    pub fn exit_with(mut self, exit: Exit) -> Config {
+        self.exit = Some(exit);
+        self
+    }
+
+    /// Takes a checkpoint whenever this much time has passed since the last one ended.
+    pub fn every(mut self, period: Duration) -> Config {
+        self.every = Some(period);
+        self
+    }
+
+    /// Makes each period of [`every`](Config::every) longer by a random part of this, so that many programs that
+    /// were started together don't write together.
+    pub fn jitter(mut self, at_most: Duration) -> Config {
+        self.jitter = Some(at_most);
+        self
+    }
+
+    /// Takes checkpoints as often as keeps the share of time that the program stands still for them under this
+    /// fraction, learned from the pauses: 0.01 is one percent.
+    pub fn overhead(mut self, fraction: f64) -> Config {
+        self.overhead = Some(fraction);
+        self
+    }
+
+    /// Takes checkpoints at the interval that loses least to failures which come once in this time on average
+    /// (mean time between failures), by Young's and Daly's estimate from the measured pauses.
+    pub fn mtbf(mut self, mean_time_between_failures: Duration) -> Config {
+        self.mtbf = Some(mean_time_between_failures);
+        self
+    }
+
+    /// When the schedule's first checkpoint comes, counted from the installation.
+    pub fn first_after(mut self, time: Duration) -> Config {
+        self.first_after = Some(time);
+        self
+    }
+
+    /// The least time from the end of a checkpoint to the beginning of the next that a signal or the schedule asks
+    /// for. A signal that comes earlier is acted upon then. Calls and the exit signal don't wait.
+    pub fn min_interval(mut self, time: Duration) -> Config {
+        self.min_interval = Some(time);
+        self
+    }
+
+    /// How long a checkpoint waits for the last [`Hold`](crate::Hold) before it counts as failed.
+    pub fn hold_timeout(mut self, time: Duration) -> Config {
+        self.hold_timeout = Some(time);
+        self
+    }
+
+    /// Takes a forensic checkpoint at each panic, before anything is unwound, and then calls the panic hook that
+    /// was there before.
+    pub fn on_panic(mut self, on: bool) -> Config {
+        self.on_panic = Some(on);
+        self
+    }
+
+    /// Takes a forensic checkpoint when the program is about to die of SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGABRT,
+    /// with the thread in the frame where it failed; then it dies as it would have died.
+    pub fn on_fatal_signal(mut self, on: bool) -> Config {
+        self.on_fatal_signal = Some(on);
+        self
+    }
+
+    /// How long CRIU may take to answer before a checkpoint counts as failed.
+    pub fn timeout(mut self, timeout: Duration) -> Config {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The CRIU program to start for each dump.
+    pub fn criu(mut self, program: impl Into<PathBuf>) -> Config {
+        self.criu = Some(program.into());
+        self
+    }
+
+    /// The socket of a running `criu service`, to be asked instead of a worker of our own.
+    pub fn service(mut self, socket: impl Into<PathBuf>) -> Config {
+        self.service = Some(socket.into());
+        self
+    }
+}

@@ -1,0 +1,211 @@
+//! From what was set, by whichever way, to [`Settings`].
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::values::{self, Fraction, Value, bad};
+use super::{Config, Exit, Schedule, Timing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+use crate::sys::signal::Signal;
+
+/// A complete, valid configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) enabled: bool,
+    pub(crate) dir: PathBuf,
+    pub(crate) name: String,
+    pub(crate) keep: u32,
+    pub(crate) keep_forensic: u32,
+    pub(crate) signal: Signal,
+    pub(crate) exit_signal: Option<Signal>,
+    pub(crate) exit: Exit,
+    pub(crate) timing: Timing,
+    pub(crate) hold_timeout: Duration,
+    pub(crate) on_panic: bool,
+    pub(crate) on_fatal_signal: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) criu: Option<PathBuf>,
+    pub(crate) service: Option<PathBuf>,
+}
+
+const DEFAULT_KEEP: u32 = 3;
+const DEFAULT_HOLD_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+/// A year: what is longer is for ever, and the clock could not hold it.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Where variables are looked up.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+impl Config {
+    /// Fills in what was left open, and checks everything.
+    pub(crate) fn resolve(self, environment: Environment<'_>) -> Result<Settings> {
+        let variables = Variables(environment);
+        let schedule = schedule(&self, &variables)?;
+        let name = match self.name {
+            Some(name) => name,
+            None => variables
+                .value("SELFDUMP_NAME")
+                .map_or_else(program_name, |value| values::text("SELFDUMP_NAME", &value))?,
+        };
+        let dir = self.dir.or_else(|| variables.path("SELFDUMP_DIR"));
+        let signal = variables.or(self.signal, "SELFDUMP_SIGNAL")?.unwrap_or(Signal::USR2);
+        let exit_signal = variables.or(self.exit_signal, "SELFDUMP_EXIT_SIGNAL")?;
+        let exit = match self.exit {
+            Some(exit) => exit,
+            None => Exit::Status(variables.or(None, "SELFDUMP_EXIT_STATUS")?.unwrap_or(0)),
+        };
+        let keep = variables.or(self.keep, "SELFDUMP_KEEP")?.unwrap_or(DEFAULT_KEEP);
+        let keep_forensic = variables.or(self.keep_forensic, "SELFDUMP_KEEP_FORENSIC")?;
+        let first_after = variables.or(self.first_after, "SELFDUMP_FIRST_AFTER")?;
+        let min_interval = variables.or(self.min_interval, "SELFDUMP_MIN_INTERVAL")?.unwrap_or_default();
+        let hold = variables.or(self.hold_timeout, "SELFDUMP_HOLD_TIMEOUT")?.unwrap_or(DEFAULT_HOLD_TIMEOUT);
+        let timeout = variables.or(self.timeout, "SELFDUMP_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT);
+        Ok(Settings {
+            enabled: variables.or(None, "SELFDUMP")?.unwrap_or(true),
+            dir: absolute(dir.map_or_else(|| default_dir(environment), Ok)?)?,
+            name: checked_name(name)?,
+            keep: above_zero("SELFDUMP_KEEP", keep)?,
+            keep_forensic: above_zero("SELFDUMP_KEEP_FORENSIC", keep_forensic.unwrap_or(DEFAULT_KEEP))?,
+            signal,
+            exit_signal: checked_exit_signal(exit_signal, signal)?,
+            exit,
+            timing: Timing { schedule, first_after, min_interval },
+            hold_timeout: hold.min(LONGEST_TIMEOUT),
+            on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
+            on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
+            timeout: positive("SELFDUMP_TIMEOUT", timeout)?.min(LONGEST_TIMEOUT),
+            criu: self.criu.or_else(|| variables.path("SELFDUMP_CRIU")),
+            service: self.service.or_else(|| variables.path("SELFDUMP_SERVICE")),
+        })
+    }
+}
+
+/// The SELFDUMP_* variables; an empty one is none.
+struct Variables<'a>(Environment<'a>);
+
+impl Variables<'_> {
+    fn value(&self, name: &str) -> Option<OsString> {
+        self.0(name).filter(|value| !value.is_empty())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name).map(PathBuf::from)
+    }
+
+    /// What was set by the program, else by the variable.
+    fn or<T: Value>(&self, set: Option<T>, name: &str) -> Result<Option<T>> {
+        match set {
+            Some(set) => Ok(Some(set)),
+            None => self.value(name).map(|value| values::read(name, &value)).transpose(),
+        }
+    }
+}
+
+/// What the program says of its schedule stands as a whole: a variable can't add a second one to it.
+fn schedule(config: &Config, variables: &Variables<'_>) -> Result<Schedule> {
+    let by_program = config.every.is_some() || config.overhead.is_some() || config.mtbf.is_some();
+    let left = |name: &'static str| if by_program { "" } else { name };
+    let every = variables.or(config.every, left("SELFDUMP_EVERY"))?;
+    let overhead = variables.or(config.overhead.map(Fraction), left("SELFDUMP_OVERHEAD"))?;
+    let mtbf = variables.or(config.mtbf, left("SELFDUMP_MTBF"))?;
+    let jitter = variables.or(config.jitter, "SELFDUMP_JITTER")?;
+    if jitter.is_some() && every.is_none() {
+        return Err(Error::new(ErrorKind::Config, "a jitter without a period")
+            .with_hint("set SELFDUMP_EVERY or Config::every as well, or leave SELFDUMP_JITTER unset"));
+    }
+    match (every, overhead, mtbf) {
+        (None, None, None) => Ok(Schedule::OnDemand),
+        (Some(period), None, None) => Ok(Schedule::Every {
+            period: positive("SELFDUMP_EVERY", period)?,
+            jitter: jitter.unwrap_or_default(),
+        }),
+        (None, Some(share), None) => Ok(Schedule::Overhead { fraction: checked_fraction(share)? }),
+        (None, None, Some(mtbf)) => Ok(Schedule::Mtbf { mtbf: positive("SELFDUMP_MTBF", mtbf)? }),
+        _ => Err(Error::new(ErrorKind::Config, "there is more than one schedule")
+            .with_hint("set only one of SELFDUMP_EVERY, SELFDUMP_OVERHEAD and SELFDUMP_MTBF, or of the methods of the same names")),
+    }
+}
+
+fn checked_fraction(Fraction(fraction): Fraction) -> Result<f64> {
+    match fraction > 0.0 && fraction < 1.0 {
+        true => Ok(fraction),
+        false => Err(bad("SELFDUMP_OVERHEAD", &fraction.to_string(), Fraction::FORM)),
+    }
+}
+
+fn checked_exit_signal(exit: Option<Signal>, signal: Signal) -> Result<Option<Signal>> {
+    if exit != Some(signal) {
+        return Ok(exit);
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("{signal} can't both ask for a checkpoint and end the program"),
+    )
+    .with_hint("name another signal with SELFDUMP_EXIT_SIGNAL or SELFDUMP_SIGNAL"))
+}
+
+fn positive(name: &str, duration: Duration) -> Result<Duration> {
+    const FORM: &str = "a duration above zero, such as 30s, 10m or 1h 30m; a bare number is seconds";
+    if duration.is_zero() { Err(bad(name, "0", FORM)) } else { Ok(duration) }
+}
+
+fn above_zero(name: &str, count: u32) -> Result<u32> {
+    if count > 0 { Ok(count) } else { Err(bad(name, "0", "a whole number from 1 up")) }
+}
+
+/// The process's environment; nothing where it was started with more rights than its user has, because
+/// then whoever started it could have its memory written wherever they like.
+pub(crate) fn environment(name: &str) -> Option<OsString> {
+    if sys::process::is_privileged_start() { None } else { std::env::var_os(name) }
+}
+
+/// The store where nothing else is said.
+fn default_dir(environment: Environment<'_>) -> Result<PathBuf> {
+    if sys::process::is_root() {
+        return Ok(PathBuf::from("/var/lib/selfdump"));
+    }
+    let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local/state")))
+        .map(|state| state.join("selfdump"))
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                "no folder for the checkpoints: neither XDG_STATE_HOME nor HOME is set",
+            )
+            .with_hint("name one with SELFDUMP_DIR or Config::dir")
+        })
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).map_err(|source| Error::io("find", &path, source))
+}
+
+fn program_name() -> Result<String> {
+    let program = sys::procfs::executable(sys::process::id())
+        .map_err(|source| Error::io("read", Path::new("/proc/self/exe"), source))?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let name: String = name.chars().map(|c| if is_name_character(c) { c } else { '_' }).take(100).collect();
+    Ok(if name.starts_with(['.', '-']) { format!("_{}", &name[1..]) } else { name })
+}
+
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// A name becomes a folder's name, and stands beside folders' paths on command lines.
+fn checked_name(name: String) -> Result<String> {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if starts_well && name.len() <= 100 && name.chars().all(is_name_character) {
+        return Ok(name);
+    }
+    Err(Error::new(ErrorKind::Config, format!("{name:?} can't be the name of a program's checkpoints"))
+        .with_hint("SELFDUMP_NAME and Config::name take up to 100 letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_'"))
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

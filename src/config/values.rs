@@ -1,0 +1,93 @@
+//! The forms in which values are written in variables, and what they may be.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::signal::Signal;
+
+/// A value that a variable may hold, and how it is written there.
+pub(super) trait Value: Sized {
+    /// What the variable takes, for whoever wrote something else.
+    const FORM: &'static str;
+
+    fn parse(text: &str) -> Option<Self>;
+}
+
+/// Reads a variable's value.
+pub(super) fn read<T: Value>(name: &str, value: &OsStr) -> Result<T> {
+    let text = text(name, value)?;
+    T::parse(text.trim()).ok_or_else(|| bad(name, &text, T::FORM))
+}
+
+/// The error for a value that a setting can't have.
+pub(super) fn bad(name: &str, value: &str, form: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{name} can't be {value:?}"))
+        .with_hint(format!("{name} takes {form}"))
+}
+
+pub(super) fn text(name: &str, value: &OsStr) -> Result<String> {
+    value.to_str().map(str::to_owned).ok_or_else(|| bad(name, &value.to_string_lossy(), "text in UTF-8"))
+}
+
+impl Value for Duration {
+    const FORM: &'static str = "a duration, such as 30s, 10m or 1h 30m; a bare number is seconds";
+
+    fn parse(text: &str) -> Option<Duration> {
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        seconds.or_else(|| humantime::parse_duration(text).ok())
+    }
+}
+
+impl Value for u32 {
+    const FORM: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<u32> {
+        text.parse().ok()
+    }
+}
+
+impl Value for u8 {
+    const FORM: &'static str = "an exit status from 0 to 255";
+
+    fn parse(text: &str) -> Option<u8> {
+        text.parse().ok()
+    }
+}
+
+impl Value for bool {
+    const FORM: &'static str = "on or off";
+
+    fn parse(text: &str) -> Option<bool> {
+        match text {
+            "on" | "1" => Some(true),
+            "off" | "0" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+impl Value for Signal {
+    const FORM: &'static str = "a signal by name or number, such as USR1, TERM, RTMIN+3 or 10, \
+                                but none that can't be handled and none of a crash";
+
+    fn parse(text: &str) -> Option<Signal> {
+        text.parse().ok()
+    }
+}
+
+/// A share of one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fraction(pub(super) f64);
+
+impl Value for Fraction {
+    const FORM: &'static str = "a share between 0 and 1, such as 0.01 or 1%";
+
+    fn parse(text: &str) -> Option<Fraction> {
+        let number = |text: &str| text.trim().parse::<f64>().ok();
+        match text.strip_suffix('%') {
+            Some(percent) => Some(Fraction(number(percent)? / 100.0)),
+            None => number(text).map(Fraction),
+        }
+    }
+}

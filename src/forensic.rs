@@ -1,0 +1,88 @@
+//! Forensic checkpoints: of a thread in its panic, and of one that is about to die of a signal.
+//!
+//! The thread waits where it is until the agent has made the checkpoint, so that its stack in the images ends in what
+//! went wrong. Hooks have no say in it, and no [`Hold`](crate::Hold) holds it up: what it would protect is lost.
+
+use std::panic::{self, PanicHookInfo};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use crate::agent::{self, Shared};
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::report::Cause;
+use crate::sys::{crash, process};
+
+/// The agent that is told of panics; none where it was not asked for.
+static PANICS: Mutex<Option<&'static Shared>> = Mutex::new(None);
+
+/// Our panic hook is put in place once: a hook that was set after it may have kept it.
+static HOOK: Once = Once::new();
+
+/// How much of a panic's message is kept.
+const LONGEST_MESSAGE: usize = 4096;
+
+/// Beyond CRIU's own time: what comes after its answer has to reach the disk.
+const AFTER_THE_ANSWER: Duration = Duration::from_secs(60);
+
+/// Has the agent make a forensic checkpoint at each panic, if that is configured.
+pub(crate) fn arm_panics(settings: &Settings, shared: &'static Shared) {
+    *PANICS.lock().unwrap_or_else(PoisonError::into_inner) = settings.on_panic.then_some(shared);
+    if settings.on_panic {
+        HOOK.call_once(|| {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |panic| {
+                checkpoint(panic);
+                before(panic);
+            }));
+        });
+    }
+}
+
+/// Has the agent make a forensic checkpoint before the program dies of a signal, if that is configured.
+pub(crate) fn arm_fatal_signals(settings: &Settings, shared: &'static Shared) -> Result<()> {
+    if !settings.on_fatal_signal {
+        return Ok(());
+    }
+    crash::arm(&shared.wake, settings.timeout.saturating_add(AFTER_THE_ANSWER))
+        .map_err(|source| Error::os("register a handler for crashes", source))
+}
+
+/// The same before main: once the program's runtime has looked whether it may have these signals.
+pub(crate) fn arm_fatal_signals_after_the_runtime(settings: &Settings, shared: &'static Shared) {
+    if settings.on_fatal_signal {
+        crash::wait_for_the_runtime();
+    }
+    if let Err(error) = arm_fatal_signals(settings, shared) {
+        log::error!("{error:?}");
+    }
+}
+
+/// Takes it all back; what the panic hook finds then is nothing.
+pub(crate) fn disarm(shared: &Shared) {
+    let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    if panics.is_some_and(|armed| std::ptr::eq(armed, shared)) {
+        *panics = None;
+    }
+    drop(panics);
+    crash::disarm();
+}
+
+fn checkpoint(panic: &PanicHookInfo<'_>) {
+    let armed = *PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(shared) = armed.filter(|shared| shared.is_ours() && !agent::is_this_thread()) else { return };
+    let cause = Cause::Panic {
+        message: message(panic),
+        thread: process::thread_name(),
+        location: panic.location().map(ToString::to_string),
+    };
+    // What came of it is logged, and in status.json; the panic goes on either way.
+    let _ = shared.call_from_panic(cause).recv();
+}
+
+fn message(panic: &PanicHookInfo<'_>) -> String {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+    text.chars().take(LONGEST_MESSAGE).collect()
+}
