@@ -133,8 +133,16 @@ fn status_tells_of_a_process_a_name_and_a_folder() {
     );
     let said = text(&lab.run(["status", "chain"]).stdout);
     assert!(said.starts_with(&format!("chain: process {pid} has ended")), "{said}");
-    let me = std::process::id().to_string();
-    assert_fails(&lab.run(["status", &me]), 1, &["runs without selfdump", "selfdump::install()"]);
+    let other = lab.launch(sleep(), "sleep").start();
+    let other = other.pid().to_string();
+    assert_fails(&lab.run(["status", &other]), 1, &["runs without selfdump", "selfdump::install()"]);
+}
+
+/// A program that knows nothing of selfdump.
+fn sleep() -> std::process::Command {
+    let mut command = std::process::Command::new("sleep");
+    command.arg("600");
+    command
 }
 
 /// `ender`, checkpointed and killed: its lines go to the pipe of whoever restores it.

@@ -7,7 +7,7 @@
 
 mod asker;
 mod criu;
-mod disk;
+pub mod disk;
 mod fake;
 mod leftovers;
 mod process;

@@ -33,11 +33,11 @@ fn installed(variable: &str, in_target: &str) -> PathBuf {
 }
 
 /// The target folder: the test itself is target/PROFILE/deps/real-HASH.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     built(Path::new("")).parent().expect("target/PROFILE").to_owned()
 }
 
-fn built(path: &Path) -> PathBuf {
+pub fn built(path: &Path) -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     test.parent().and_then(Path::parent).expect("target/PROFILE/deps").join(path)
 }
@@ -52,7 +52,7 @@ pub fn program(name: &str) -> PathBuf {
 /// The command line tool.
 pub fn selfdump() -> Command {
     let path = built(Path::new("selfdump"));
-    assert!(path.is_file(), "{} is not built: run `cargo build --workspace`", path.display());
+    assert!(path.is_file(), "{} is not built: run `cargo build -p selfdump-cli`", path.display());
     Command::new(path)
 }
 

@@ -10,13 +10,13 @@ use super::asker::{Asker, Failure};
 use crate::harness::{Lab, eventually};
 
 /// A file system in memory, mounted until it is dropped.
-struct Disk {
+pub struct Disk {
     at: PathBuf,
 }
 
 impl Disk {
     /// In the place of the store.
-    fn of(lab: &Lab, mebibytes: u64) -> Disk {
+    pub fn of(lab: &Lab, mebibytes: u64) -> Disk {
         let at = lab.store();
         fs::create_dir(&at).expect("a folder");
         mount(&at, 0, &format!("size={mebibytes}m")).expect("a small disk");
