@@ -16,11 +16,15 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 1] = [Package {
-    name: "iptables",
-    program: "iptables-restore",
-    why: "CRIU locks the connections of a program with TCP sockets by it while it dumps",
-}];
+const PACKAGES: [Package; 3] = [
+    Package {
+        name: "iptables",
+        program: "iptables-restore",
+        why: "CRIU locks the connections of a program with TCP sockets by it while it dumps",
+    },
+    Package { name: "gdb", program: "gdb", why: "the tests look at forensic checkpoints with it" },
+    Package { name: "python3-minimal", program: "python3", why: "the tests load a library into it" },
+];
 
 /// The binaries of the CRIU that selfdump is developed with and of the oldest that it supports.
 pub struct Criu {
