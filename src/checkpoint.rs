@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::Settings;
 use crate::criu::{self, DumpOptions, Dumped, Version, Way};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, Needs};
+use crate::frozen::{Bytes, Needs, Process};
 use crate::image;
 use crate::report::{Cause, Checkpoint, Outcome, Report, Restored};
 use crate::store::draft::{self, Draft};
@@ -197,10 +197,11 @@ fn save(
             name: subject.settings.name.clone(),
             executable: executable.to_string_lossy().into_owned(),
             selfdump: env!("CARGO_PKG_VERSION").to_owned(),
+            file_rules: subject.settings.files.clone(),
         },
         criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs },
         stats: image::dump_stats(&images).map_err(unreadable)?,
-        processes: image::processes(&images).map_err(unreadable)?,
+        processes: identified(image::processes(&images).map_err(unreadable)?),
         files: Vec::new(),
         parent: None,
     };
@@ -210,6 +211,19 @@ fn save(
     // A life that was restored after a crash makes no start of its own that would do it.
     draft::sweep(&subject.instance);
     Ok(Checkpoint { size: manifest.size(), stats: manifest.stats, id: manifest.id, path, taken })
+}
+
+/// Adds which files they were, which the images don't have. What was closed since, or lost its name, stays without.
+fn identified(mut processes: Vec<Process>) -> Vec<Process> {
+    for process in &mut processes {
+        for open in &mut process.descriptors {
+            // Only regular files have a position.
+            if let (Some(path), Some(_)) = (&open.path, open.position_bytes) {
+                open.identity = sys::procfs::file_identity(process.pid, open.fd, path);
+            }
+        }
+    }
+    processes
 }
 
 /// CRIU has said that all went well.

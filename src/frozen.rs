@@ -88,6 +88,40 @@ pub struct Descriptor {
     /// The size of a regular file at the checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<Bytes>,
+    /// Which file it was that the path led to; absent where it led to none any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<FileIdentity>,
+}
+
+impl Descriptor {
+    /// Whether it can be read from. The access mode is in the two lowest bits of the flags: 0 reads, 1 writes, 2 does
+    /// both (open(2)).
+    pub fn reads(&self) -> bool {
+        self.flags & 0b11 != 1
+    }
+
+    /// Whether it can be written to.
+    pub fn writes(&self) -> bool {
+        self.flags & 0b11 != 0
+    }
+
+    /// Whether what is written to it goes to the end of the file.
+    pub fn appends(&self) -> bool {
+        /// O_APPEND, the same on all of Linux's architectures that CRIU runs on.
+        const APPEND: u32 = 0o2000;
+        self.flags & APPEND != 0
+    }
+}
+
+/// Which file something is, on its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FileIdentity {
+    /// The device that it is on.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
 }
 
 /// What a descriptor refers to.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use selfdump::restore;
+use selfdump::restore::{self, FileAction, FilePlan, Revived};
+use selfdump::{Entry, FileRule};
 use serde::Serialize;
 
 use crate::StoreArgs;
@@ -32,6 +33,14 @@ pub struct Args {
     /// Pass a setting in, for the program to find in Restored::settings(). May be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
+    /// What becomes of files that have changed since the checkpoint: POLICY:PATTERN, where the policy is `rewind` (cut
+    /// back to what it was; what is cut off is kept beside the checkpoint), `keep` or `fail`. May be given more than
+    /// once, the first that matches counts [default: rewind what only this program wrote, keep what others append to]
+    #[arg(long, value_name = "RULE", num_args = 1.., value_parser = rule)]
+    files: Vec<FileRule>,
+    /// Tell what would become of the files, and restore nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON about the restore: on standard output with --detach, else on standard error, since standard
     /// output is the program's
     #[arg(long)]
@@ -47,6 +56,17 @@ struct Report<'a> {
     pid: i32,
     generation: u64,
     skipped: Vec<Skipped>,
+    files: &'a [FilePlan],
+    /// Where what was cut off files is kept.
+    cut: Option<&'a PathBuf>,
+}
+
+/// What `--dry-run --json` prints.
+#[derive(Serialize)]
+struct Plan<'a> {
+    format_version: u32,
+    checkpoint: String,
+    files: &'a [FilePlan],
 }
 
 /// A newer checkpoint that is damaged.
@@ -54,6 +74,11 @@ struct Report<'a> {
 struct Skipped {
     id: String,
     problem: String,
+}
+
+/// A rule for files; its error with the form.
+fn rule(text: &str) -> Result<FileRule, String> {
+    text.parse().map_err(|error: selfdump::Error| error.hint().unwrap_or_default().to_owned())
 }
 
 /// Splits `KEY=VALUE`; the value may hold any more `=`.
@@ -68,29 +93,84 @@ pub fn run(args: &Args) -> Result<()> {
     let (store, mut options) = restore::from_environment(args.store.dir.as_deref())?;
     options.stopped = args.stopped;
     options.settings = args.set.iter().cloned().collect();
+    options.files.splice(0..0, args.files.iter().cloned());
     let mut skipped = Vec::new();
     let entry = restore::newest_good(&store, args.target.as_deref(), &mut |entry, error| {
         eprintln!("selfdump: passed over {}: {}", entry.id(), error.chain());
         skipped.push(Skipped { id: entry.id(), problem: error.chain() });
     })?;
+    if args.dry_run {
+        return dry_run(&entry, &options, args.json);
+    }
     if !args.detach {
         restore::hold_signals()?;
     }
-    let pid = restore::restore(&entry, &options)?;
+    let revived = restore::restore(&entry, &options)?;
+    let pid = revived.pid;
     // The life that begins is one later than the one that was dumped.
     let generation = entry.manifest.as_ref().map_or(0, |manifest| manifest.generation() + 1);
     if args.json {
-        let report =
-            Report { format_version: 1, restored: entry.id(), path: &entry.path, pid, generation, skipped };
+        let report = Report {
+            format_version: 1,
+            restored: entry.id(),
+            path: &entry.path,
+            pid,
+            generation,
+            skipped,
+            files: &revived.files,
+            cut: revived.cut.as_ref(),
+        };
         let text = serde_json::to_string(&report)?;
         if args.detach { println!("{text}") } else { eprintln!("{text}") }
-    } else if args.detach {
-        println!("restored {} as process {pid}", entry.id());
     } else {
-        eprintln!("selfdump: restored {} as process {pid}", entry.id());
+        tell_of_files(&revived);
+        match args.detach {
+            true => println!("restored {} as process {pid}", entry.id()),
+            false => eprintln!("selfdump: restored {} as process {pid}", entry.id()),
+        }
     }
     if args.detach {
         return Ok(());
     }
     restore::end_alike(restore::attend(pid)?)
+}
+
+/// Says what was done with files, where something was.
+fn tell_of_files(revived: &Revived) {
+    for file in &revived.files {
+        let path = file.path.display();
+        match &file.action {
+            FileAction::Rewind { to, cut } => {
+                eprintln!("selfdump: cut {path} back to {to} ({cut} off): {}", file.why)
+            }
+            FileAction::Keep { size } => eprintln!("selfdump: kept {path} as it is ({size}): {}", file.why),
+            _ => {}
+        }
+    }
+    if let Some(folder) = &revived.cut {
+        eprintln!("selfdump: what was cut off is in {}", folder.display());
+    }
+}
+
+fn dry_run(entry: &Entry, options: &restore::Options, json: bool) -> Result<()> {
+    let files = restore::plan(entry, options)?;
+    if json {
+        let plan = Plan { format_version: 1, checkpoint: entry.id(), files: &files };
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+        return Ok(());
+    }
+    println!("{} would be restored, and of its files", entry.id());
+    for file in &files {
+        let what = match &file.action {
+            FileAction::Rewind { to, cut } => format!("cut back to {to}, {cut} off"),
+            FileAction::Keep { size } => format!("kept as it is, {size}"),
+            FileAction::Refuse { .. } => "the restore would be refused".to_owned(),
+            _ => "left alone".to_owned(),
+        };
+        println!("  {}: {what}\n    {}", file.path.display(), file.why);
+        if let FileAction::Refuse { remedy } = &file.action {
+            println!("    help: {remedy}");
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! else the default holds. [`Config::resolve`] is the one place where this becomes [`Settings`]: plain,
 //! complete and checked. All settings are listed in `docs/settings.md`, which a test holds against this.
 
+mod files;
 mod schedule;
 mod settings;
 mod values;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use files::{FilePolicy, FileRule};
 pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
 pub(crate) use settings::{Settings, environment};
@@ -40,6 +42,7 @@ pub struct Config {
     first_after: Option<Duration>,
     min_interval: Option<Duration>,
     hold_timeout: Option<Duration>,
+    files: Option<Vec<FileRule>>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     timeout: Option<Duration>,
@@ -185,6 +188,20 @@ impl Config {
     /// How long a checkpoint waits for the last [`Hold`](crate::Hold) before it counts as failed.
     pub fn hold_timeout(mut self, time: Duration) -> Config {
         self.hold_timeout = Some(time);
+        self
+    }
+
+    /// What becomes, at a restore, of files that the program was writing and that have changed since. The first rule
+    /// that matches counts; rules that the restorer names come before these.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// selfdump::Config::new().files(["rewind:*.csv".parse()?, "keep:/var/log/**".parse()?]).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn files(mut self, rules: impl IntoIterator<Item = FileRule>) -> Config {
+        self.files = Some(rules.into_iter().collect());
         self
     }
 

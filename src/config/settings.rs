@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{self, Fraction, Value, bad};
-use super::{Config, Exit, Schedule, Timing};
+use super::{Config, Exit, FileRule, Schedule, Timing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 use crate::sys::signal::Signal;
@@ -23,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) exit: Exit,
     pub(crate) timing: Timing,
     pub(crate) hold_timeout: Duration,
+    pub(crate) files: Vec<FileRule>,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
     pub(crate) timeout: Duration,
@@ -74,6 +75,7 @@ impl Config {
             exit,
             timing: Timing { schedule, first_after, min_interval },
             hold_timeout: hold.min(LONGEST_TIMEOUT),
+            files: variables.or(self.files, "SELFDUMP_FILES")?.unwrap_or_default(),
             on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
             on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
             timeout: positive("SELFDUMP_TIMEOUT", timeout)?.min(LONGEST_TIMEOUT),

@@ -38,6 +38,10 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().first_after(minutes(2)), &[("SELFDUMP_FIRST_AFTER", "2m")]),
         (new().min_interval(minutes(2)), &[("SELFDUMP_MIN_INTERVAL", "2m")]),
         (new().hold_timeout(minutes(2)), &[("SELFDUMP_HOLD_TIMEOUT", "2m")]),
+        (
+            new().files(["rewind:*.csv".parse().unwrap(), "keep:/var/log/**".parse().unwrap()]),
+            &[("SELFDUMP_FILES", "rewind:*.csv keep:/var/log/**")],
+        ),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
         (new().on_fatal_signal(true), &[("SELFDUMP_ON_FATAL_SIGNAL", "1")]),
         (new().timeout(Duration::from_secs(7)), &[("SELFDUMP_TIMEOUT", "7")]),
@@ -159,6 +163,7 @@ fn wrong_values_are_named_with_the_allowed_form() {
         ("SELFDUMP_FIRST_AFTER", "-3", "a duration"),
         ("SELFDUMP_MIN_INTERVAL", "x", "a duration"),
         ("SELFDUMP_HOLD_TIMEOUT", "x", "a duration"),
+        ("SELFDUMP_FILES", "cut:*.csv", "rewind:*.csv"),
         ("SELFDUMP_ON_PANIC", "yes", "on or off"),
         ("SELFDUMP_ON_FATAL_SIGNAL", "2", "on or off"),
         ("SELFDUMP_TIMEOUT", "0", "above zero"),

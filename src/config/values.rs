@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use super::FileRule;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::signal::Signal;
 
@@ -89,5 +90,13 @@ impl Value for Fraction {
             Some(percent) => Some(Fraction(number(percent)? / 100.0)),
             None => number(text).map(Fraction),
         }
+    }
+}
+
+impl Value for Vec<FileRule> {
+    const FORM: &'static str = "rules with blanks between them, such as rewind:*.csv keep:/var/log/**";
+
+    fn parse(text: &str) -> Option<Vec<FileRule>> {
+        text.split_whitespace().map(|rule| rule.parse().ok()).collect()
     }
 }

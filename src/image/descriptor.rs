@@ -66,6 +66,7 @@ impl OpenFiles {
             flags: about.flags,
             position_bytes: about.position,
             size_bytes: about.size,
+            identity: None,
         })
     }
 
@@ -148,7 +149,7 @@ fn regular_file(file: &RegularFile) -> About {
 }
 
 /// The path that a name stands for: an older CRIU left out the slash at its start.
-fn absolute(name: &[u8]) -> PathBuf {
+pub(super) fn absolute(name: &[u8]) -> PathBuf {
     Path::new("/").join(path(name.to_vec()))
 }
 

@@ -129,6 +129,16 @@ impl Reader {
 
     /// The next message, or none at the end of the file.
     pub(super) fn next<M: Message + Default>(&mut self) -> Result<Option<M>> {
+        let at = self.offset;
+        let Some(body) = self.next_bytes()? else { return Ok(None) };
+        M::decode(&*body).map(Some).map_err(|error| {
+            (self.failed, self.offset) = (true, at);
+            self.damaged("the message can't be decoded").with_source(error)
+        })
+    }
+
+    /// The bytes of the next message, or none at the end of the file.
+    pub(super) fn next_bytes(&mut self) -> Result<Option<Vec<u8>>> {
         if self.failed {
             return Ok(None);
         }
@@ -136,11 +146,9 @@ impl Reader {
         self.failed = true;
         let Some(size) = self.number()? else { return Ok(None) };
         let body = self.body(size)?;
-        let message = M::decode(&*body)
-            .map_err(|error| self.damaged("the message can't be decoded").with_source(error))?;
         self.offset += 4 + u64::from(size);
         self.failed = false;
-        Ok(Some(message))
+        Ok(Some(body))
     }
 
     /// Whether the file ends here.

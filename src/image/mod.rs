@@ -31,10 +31,12 @@ mod descriptor;
 mod file;
 mod images;
 mod memory;
+mod resize;
 mod stats;
 #[cfg(test)]
 mod testing;
 mod tree;
 
+pub(crate) use resize::with_sizes;
 pub(crate) use stats::dump_stats;
 pub(crate) use tree::processes;

@@ -1,12 +1,15 @@
-//! The sentence: choose the newest good checkpoint, see that its process ids are free, reconnect what was
-//! connected to the outside, ask CRIU, be the parent.
+//! The sentence: choose the newest good checkpoint, see that its process ids are free, have its files as they have to
+//! be, reconnect what was connected to the outside, ask CRIU, be the parent.
 //!
 //! - [`find`] and [`newest_good`] choose.
-//! - [`restore`] brings a program back as our child, and returns its process id.
+//! - [`plan`] tells what becomes of the files that the program had open, and touches nothing.
+//! - [`restore`] brings a program back as our child.
 //! - [`attend`] passes signals on to it and waits for its end.
 
 mod attend;
+mod files;
 mod pids;
+mod rewind;
 mod stdio;
 
 use std::collections::BTreeMap;
@@ -17,15 +20,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use attend::{Ended, attend, end_alike, hold_signals};
+pub use files::{FileAction, FilePlan};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::Bytes;
+use crate::image;
 use crate::store::catalogue::{self, Entry};
 use crate::store::handover::{self, Ready};
 use crate::store::layout;
+use crate::store::life::Here;
 use crate::store::manifest::Manifest;
-use crate::sys;
+use crate::sys::{self, procfs};
+use files::{Now, World};
 
 /// How often a restore is tried again that met somebody else's process id.
 const TRIES: u32 = 3;
@@ -42,6 +50,20 @@ pub struct Options {
     pub stopped: bool,
     /// What the program finds in [`Restored::settings`](crate::Restored::settings).
     pub settings: BTreeMap<String, String>,
+    /// What becomes of files that have changed. They come before the rules that the program has named itself.
+    pub files: Vec<FileRule>,
+}
+
+/// A program that was brought back.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Revived {
+    /// Its process id.
+    pub pid: i32,
+    /// What was done with the files that it had open.
+    pub files: Vec<FilePlan>,
+    /// Where what was cut off files is kept; none where nothing was.
+    pub cut: Option<PathBuf>,
 }
 
 /// Where checkpoints are looked for and how they are restored, as the SELFDUMP_* variables say.
@@ -59,8 +81,13 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         "SELFDUMP" => None::<OsString>,
         name => config::environment(name),
     })?;
-    let options =
-        Options { criu: settings.criu, timeout: settings.timeout, stopped: false, settings: BTreeMap::new() };
+    let options = Options {
+        criu: settings.criu,
+        timeout: settings.timeout,
+        stopped: false,
+        settings: BTreeMap::new(),
+        files: settings.files,
+    };
     Ok((settings.dir, options))
 }
 
@@ -112,13 +139,40 @@ pub fn newest_good(
     })
 }
 
-/// Brings a program back as a child of this process; its process id.
+/// What becomes of the files that the program had open, were it brought back now. Nothing is touched.
+///
+/// # Errors
+///
+/// [`ErrorKind::Damaged`] where the checkpoint's manifest can't be read.
+pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
+    let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    let here = Here::look().map_err(|source| Error::os("read /proc about this process", source))?;
+    let rules: Vec<FileRule> = options.files.iter().chain(&manifest.program.file_rules).cloned().collect();
+    let now = |path: &Path| {
+        let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some(Now {
+            size: Bytes(file.len()),
+            identity: procfs::identity(&file),
+            modified: file.modified().ok()?,
+        })
+    };
+    let world = World {
+        same_machine: manifest.life.machine == here.machine,
+        is_over: here.is_over(&manifest.life),
+        dumped: manifest.answered,
+        now: &now,
+        writer: &procfs::writer_of,
+    };
+    Ok(files::plan(&manifest.processes, &rules, &world))
+}
+
+/// Brings a program back as a child of this process.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] where a
-/// file that it had open is not what it was, and whatever else CRIU meets.
-pub fn restore(entry: &Entry, options: &Options) -> Result<i32> {
+/// file that it had open is not what it has to be, and whatever else CRIU meets. Files are then as they were before.
+pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
     let handover = handover(manifest, options)?;
     let restored = with_another_try(entry, manifest, options);
@@ -135,12 +189,13 @@ fn handover(manifest: &Manifest, options: &Options) -> Result<Option<Ready>> {
     }
 }
 
-fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Result<i32> {
+fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Result<Revived> {
     let mut tries = 0..TRIES;
     loop {
+        // Only then is it certain that the program itself doesn't write to its files any more.
         pids::wait_until_free(manifest)?;
         let work = WorkFolder::make()?;
-        let restored = by_the_first_fit(entry, manifest, options, &work.path);
+        let restored = with_its_files(entry, manifest, options, &work.path);
         // Taken between our look and CRIU's; the next look says by whom, if it stays so.
         let is_taken = restored.as_ref().is_err_and(|error| error.kind() == ErrorKind::PidTaken);
         let again = is_taken && tries.next().is_some();
@@ -154,16 +209,50 @@ fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Re
     }
 }
 
+/// Has the files as they have to be, and back as they were if the program doesn't come.
+fn with_its_files(entry: &Entry, manifest: &Manifest, options: &Options, work: &Path) -> Result<Revived> {
+    let files = plan(entry, options)?;
+    files::refused(&files)?;
+    let images = images(entry, &files, work)?;
+    let rewound = rewind::rewind(&entry.path, &files)?;
+    match by_the_first_fit(&images, manifest, options, work) {
+        Ok(pid) => Ok(Revived { pid, files, cut: rewound.folder }),
+        Err(error) => {
+            rewound.undo();
+            Err(error)
+        }
+    }
+}
+
+/// The checkpoint's images, or some that expect the sizes of files that are to stay as they are.
+fn images(entry: &Entry, files: &[FilePlan], work: &Path) -> Result<PathBuf> {
+    let images = entry.path.join(layout::IMAGES);
+    let kept: BTreeMap<PathBuf, Bytes> = files
+        .iter()
+        .filter_map(|file| match file.action {
+            FileAction::Keep { size } => Some((file.path.clone(), size)),
+            _ => None,
+        })
+        .collect();
+    if kept.is_empty() {
+        return Ok(images);
+    }
+    let images = images.canonicalize().map_err(|source| Error::io("find", &images, source))?;
+    let resized = work.join(layout::IMAGES);
+    image::with_sizes(&images, &resized, &kept)?;
+    Ok(resized)
+}
+
 fn points_to_a_log(error: &Error) -> bool {
     error.criu().is_some_and(|criu| criu.log.is_some())
 }
 
 /// Asks the first CRIU that is right for this machine.
-fn by_the_first_fit(entry: &Entry, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
+fn by_the_first_fit(images: &Path, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
     let programs = criu::programs(options.criu.as_deref())?;
     let mut restored = Err(Error::new(ErrorKind::NoCriu, "no criu was found"));
     for program in programs {
-        restored = ask(&program, entry, manifest, options, work);
+        restored = ask(&program, images, manifest, options, work);
         match &restored {
             Err(error) if error.is_unfit_criu() => log::warn!("{}", error.chain()),
             _ => return restored,
@@ -172,8 +261,8 @@ fn by_the_first_fit(entry: &Entry, manifest: &Manifest, options: &Options, work:
     restored
 }
 
-fn ask(program: &Path, entry: &Entry, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
-    let images = open(&entry.path.join(layout::IMAGES))?;
+fn ask(program: &Path, images: &Path, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
+    let images = open(images)?;
     let folder = open(work)?;
     let reconnected = stdio::reconnect(&manifest.processes)?;
     let descriptors: Vec<BorrowedFd<'_>> = reconnected.iter().map(|(_, stream)| stream.as_fd()).collect();

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::frozen::{Descriptor, DescriptorKind, Process};
+use crate::frozen::{DescriptorKind, Process};
 use crate::sys;
 
 /// CRIU's keys of the pipes and, for each, a duplicate of the standard stream that takes its place.
@@ -29,7 +29,7 @@ fn outside_pipes(processes: &[Process]) -> BTreeMap<String, i32> {
     let ends = |path: &Path| {
         let ends = processes.iter().flat_map(|process| &process.descriptors);
         let ends = ends.filter(|end| end.kind == DescriptorKind::Pipe && end.path.as_deref() == Some(path));
-        ends.fold((false, false), |(read, write), end| (read || reads(end), write || writes(end)))
+        ends.fold((false, false), |(read, write), end| (read || end.reads(), write || end.writes()))
     };
     let mut pipes = BTreeMap::new();
     for stream in processes.first().into_iter().flat_map(|root| &root.descriptors) {
@@ -42,18 +42,10 @@ fn outside_pipes(processes: &[Process]) -> BTreeMap<String, i32> {
     pipes
 }
 
-/// The access mode is in the two lowest bits of the flags: 0 reads, 1 writes, 2 both (open(2)).
-fn reads(end: &Descriptor) -> bool {
-    end.flags & 0b11 != 1
-}
-
-fn writes(end: &Descriptor) -> bool {
-    end.flags & 0b11 != 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frozen::Descriptor;
 
     fn pipe(fd: i32, name: &str, flags: u32) -> Descriptor {
         Descriptor {
@@ -63,6 +55,7 @@ mod tests {
             flags,
             position_bytes: None,
             size_bytes: None,
+            identity: None,
         }
     }
 

@@ -10,6 +10,8 @@
 //!       owner.json                whose it is
 //!       link -> images            the path that CRIU is given
 //!       worker.log                what a worker said before it had opened dump.log
+//!     000007.cut-1/               what a restore has cut off files
+//!       cut.json
 //!     latest -> 000007
 //!     status.json                 what came of the last attempt
 //!     failed.log                  CRIU's log of the last attempt that failed
@@ -26,7 +28,10 @@ pub(crate) const WORKER_LOG: &str = "worker.log";
 pub(crate) const LATEST: &str = "latest";
 pub(crate) const STATUS: &str = "status.json";
 pub(crate) const FAILED_LOG: &str = "failed.log";
+/// What was cut off which files, in the folder that holds it.
+pub(crate) const CUT_NOTE: &str = "cut.json";
 const PARTIAL: &str = ".partial";
+const CUT: &str = ".cut-";
 
 /// The folder of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +77,18 @@ pub(crate) fn checkpoint_number(name: &str) -> Option<u64> {
 /// The number in the name of a draft's folder.
 pub(crate) fn draft_number(name: &str) -> Option<u64> {
     checkpoint_number(name.strip_suffix(PARTIAL)?)
+}
+
+/// Where what a restore cuts off files is kept: beside the checkpoint, the `number`th time.
+pub(crate) fn cut(checkpoint: &Path, number: u64) -> PathBuf {
+    let mut name = checkpoint.as_os_str().to_owned();
+    name.push(format!("{CUT}{number}"));
+    PathBuf::from(name)
+}
+
+/// Whether a folder's name is that of what was cut off at a restore from this checkpoint.
+pub(crate) fn is_cut_of(name: &str, number: u64) -> bool {
+    name.split_once(CUT).is_some_and(|(checkpoint, _)| checkpoint_number(checkpoint) == Some(number))
 }
 
 /// Whether a folder's name is that of an instance.

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::layout;
 use super::life::Life;
+use crate::config::FileRule;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, DumpStats, Needs, Process};
 use crate::report::Cause;
@@ -69,6 +70,8 @@ pub struct Program {
     pub executable: String,
     /// The version of selfdump in it.
     pub selfdump: String,
+    /// What it wants to become of files that have changed since, at a restore.
+    pub file_rules: Vec<FileRule>,
 }
 
 /// What dumped it.

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::frozen::FileIdentity;
+
 /// The fields of `/proc/PID/stat` that are read here (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -142,6 +144,37 @@ fn descriptor(pid: i32, folder: &Path, fd: i32) -> Option<Open> {
         unlinked_size: unlinked.filter(|_| !target.starts_with("/memfd:")).map(|file| file.size()),
         target,
     })
+}
+
+/// Which regular file a descriptor of a process refers to, if that still is the one at `path`.
+pub(crate) fn file_identity(pid: i32, fd: i32, path: &Path) -> Option<FileIdentity> {
+    let open = fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok().filter(|file| file.is_file())?;
+    let identity = identity(&open);
+    let named = fs::metadata(path).ok()?;
+    (self::identity(&named) == identity).then_some(identity)
+}
+
+/// Which file it is.
+pub(crate) fn identity(file: &fs::Metadata) -> FileIdentity {
+    FileIdentity { device: file.dev(), inode: file.ino() }
+}
+
+/// Another process that has a file open to write to it: its id and name.
+pub(crate) fn writer_of(file: FileIdentity) -> Option<(i32, String)> {
+    let writes = |pid: &i32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter(|entry| fs::metadata(entry.path()).is_ok_and(|open| identity(&open) == file))
+            .any(|entry| is_open_for_writing(*pid, &entry.file_name().to_string_lossy()))
+    };
+    let pid = all().into_iter().filter(|&pid| pid != super::process::id()).find(writes)?;
+    Some((pid, stat(pid).map(|stat| stat.name).unwrap_or_default()))
+}
+
+/// The open flags stand in fdinfo in octal; the access mode is in the two lowest bits.
+fn is_open_for_writing(pid: i32, fd: &str) -> bool {
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 0b11 != 0)
 }
 
 /// The size of the largest file that a process has mapped and that has no name any more: an executable or

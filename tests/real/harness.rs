@@ -117,7 +117,7 @@ impl Lab {
         Launch { command, output: self.path(&format!("{name}.out")) }
     }
 
-    fn environment(&self) -> Vec<(&'static str, PathBuf)> {
+    pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         // The runtime folder stays the machine's: `selfdump status PID` has to find programs there.
         vec![("SELFDUMP_DIR", self.store()), ("SELFDUMP_CRIU", self.criu.clone())]
     }

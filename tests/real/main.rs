@@ -13,6 +13,7 @@ mod commands;
 mod crash;
 mod crowd;
 mod failures;
+mod files;
 mod forensics;
 mod forks;
 mod guest;

@@ -1,0 +1,239 @@
+//! What becomes of the files that the program had open: worked out before anything is touched.
+//!
+//! CRIU puts a regular file back by opening it anew, and refuses the restore where its size is not what it was. A
+//! program that went on after its checkpoint has made its files grow, so that is the usual case. [`plan`] is pure:
+//! what is on disk now comes in as [`Now`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::config::{FilePolicy, FileRule};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::{Bytes, DescriptorKind, FileIdentity, Process};
+
+/// What becomes of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FilePlan {
+    /// The file.
+    pub path: PathBuf,
+    /// What is done with it.
+    #[serde(flatten)]
+    pub action: FileAction,
+    /// Why that.
+    pub why: String,
+}
+
+/// What is done with a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "action")]
+#[non_exhaustive]
+pub enum FileAction {
+    /// It is as it was.
+    Nothing,
+    /// It is cut back.
+    Rewind {
+        /// To the size that it had.
+        #[serde(rename = "to_bytes")]
+        to: Bytes,
+        /// What is cut off, and kept beside the checkpoint.
+        #[serde(rename = "cut_bytes")]
+        cut: Bytes,
+    },
+    /// It stays as it is, though its size is not what it was.
+    Keep {
+        /// The size that it has.
+        #[serde(rename = "size_bytes")]
+        size: Bytes,
+    },
+    /// The program can't be restored with it.
+    Refuse {
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+/// A file as the frozen program had it open, by whichever descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frozen {
+    /// Not known where it was only open for appending, and then CRIU doesn't look at it.
+    size: Option<Bytes>,
+    identity: FileIdentity,
+    writes: bool,
+    /// All that write to it append.
+    only_appends: bool,
+}
+
+/// A file as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Now {
+    pub(super) size: Bytes,
+    pub(super) identity: FileIdentity,
+    pub(super) modified: SystemTime,
+}
+
+/// The surroundings of a restore.
+pub(super) struct World<'a> {
+    /// Whether inodes can be compared: it is the machine that the checkpoint was made on.
+    pub(super) same_machine: bool,
+    /// Whether the life that was dumped is over for certain, so that nobody else writes where it wrote.
+    pub(super) is_over: bool,
+    /// When the checkpoint's dump had ended.
+    pub(super) dumped: SystemTime,
+    pub(super) now: &'a dyn Fn(&Path) -> Option<Now>,
+    /// Another process that has the file open to write to it.
+    pub(super) writer: &'a dyn Fn(FileIdentity) -> Option<(i32, String)>,
+}
+
+/// What becomes of each file, in the order of their paths. The first rule that matches counts.
+pub(super) fn plan(processes: &[Process], rules: &[FileRule], world: &World<'_>) -> Vec<FilePlan> {
+    frozen(processes).iter().map(|(path, frozen)| plan_one(path, frozen, rules, world)).collect()
+}
+
+/// The error for the first file that the program can't be restored with.
+pub(super) fn refused(plans: &[FilePlan]) -> Result<()> {
+    match plans.iter().find_map(|plan| match &plan.action {
+        FileAction::Refuse { remedy } => Some((plan, remedy)),
+        _ => None,
+    }) {
+        None => Ok(()),
+        Some((plan, remedy)) => {
+            Err(Error::new(ErrorKind::FileChanged, format!("{} {}", plan.path.display(), plan.why))
+                .with_hint(remedy))
+        }
+    }
+}
+
+/// The regular files that have a name, each once.
+fn frozen(processes: &[Process]) -> BTreeMap<PathBuf, Frozen> {
+    let mut files: BTreeMap<PathBuf, Frozen> = BTreeMap::new();
+    for open in processes.iter().flat_map(|process| &process.descriptors) {
+        let (DescriptorKind::File, Some(path), Some(identity)) = (open.kind, &open.path, open.identity)
+        else {
+            continue;
+        };
+        let file = files.entry(path.clone()).or_insert(Frozen {
+            size: None,
+            identity,
+            writes: false,
+            only_appends: true,
+        });
+        file.size = file.size.max(open.size_bytes);
+        file.writes |= open.writes();
+        file.only_appends &= !open.writes() || open.appends();
+    }
+    files
+}
+
+fn plan_one(path: &Path, frozen: &Frozen, rules: &[FileRule], world: &World<'_>) -> FilePlan {
+    let rule = rules.iter().find(|rule| rule.matches(path)).map(FileRule::policy);
+    let (action, why) = match (world.now)(path) {
+        None => refuse(
+            "is gone",
+            "put it back where it was, then restore again; an older checkpoint may do without it",
+        ),
+        Some(now) => compare(path, frozen, &now, rule, world),
+    };
+    FilePlan { path: path.to_owned(), action, why }
+}
+
+type Verdict = (FileAction, String);
+
+fn compare(path: &Path, frozen: &Frozen, now: &Now, rule: Option<FilePolicy>, world: &World<'_>) -> Verdict {
+    let replaced = world.same_machine && now.identity != frozen.identity;
+    let Some(size) = frozen.size else {
+        return (
+            FileAction::Nothing,
+            (if replaced {
+                "another file has its name now; the program appends to that"
+            } else {
+                "the program only appends to it"
+            })
+            .to_owned(),
+        );
+    };
+    let changed = replaced || now.size != size;
+    match rule {
+        _ if !changed => unchanged(frozen, now, world),
+        Some(FilePolicy::Keep) => keep(now, kept_because("a rule says so", frozen)),
+        Some(FilePolicy::Fail) => refuse(
+            "has changed since the checkpoint, and a rule says that nothing is restored then",
+            "restore an older checkpoint, or name another rule for it with --files",
+        ),
+        _ if !frozen.writes => keep(now, "the program only reads it".to_owned()),
+        _ if replaced => refuse(
+            "is another file than at the checkpoint",
+            &format!(
+                "put the old one back; or have the program go on with this one: --files keep:{}",
+                path.display()
+            ),
+        ),
+        _ if now.size < size => refuse(
+            &format!("is shorter ({}) than at the checkpoint ({size})", now.size),
+            &format!(
+                "put back what it held; or have the program go on with it as it is: --files keep:{}",
+                path.display()
+            ),
+        ),
+        Some(FilePolicy::Rewind) => rewind(size, now, "a rule says so".to_owned()),
+        None => grown(path, size, frozen, now, world),
+    }
+}
+
+/// The usual case. A file that others write to as well is not cut: their lines would be lost.
+fn grown(path: &Path, size: Bytes, frozen: &Frozen, now: &Now, world: &World<'_>) -> Verdict {
+    if frozen.only_appends {
+        return keep(now, kept_because("others may have appended to it as well", frozen));
+    }
+    match (world.writer)(now.identity) {
+        None if world.same_machine && !world.is_over => refuse(
+            "has grown, and the program may still run, in another pid namespace",
+            &format!(
+                "have the program go on with the file as it is (--files keep:{path}), or cut it back all the same (--files rewind:{path})",
+                path = path.display()
+            ),
+        ),
+        Some((pid, name)) => {
+            keep(now, kept_because(&format!("process {pid} ({name}) writes to it as well"), frozen))
+        }
+        None => rewind(size, now, "it has grown, and the program writes that part again".to_owned()),
+    }
+}
+
+fn unchanged(frozen: &Frozen, now: &Now, world: &World<'_>) -> Verdict {
+    let why = match frozen.writes && now.modified > world.dumped {
+        true => {
+            "it was written to since, without growing: what it holds may be later than what the program remembers"
+        }
+        false => "it has the size that it had",
+    };
+    (FileAction::Nothing, why.to_owned())
+}
+
+fn rewind(size: Bytes, now: &Now, why: String) -> Verdict {
+    (FileAction::Rewind { to: size, cut: Bytes(now.size.0 - size.0) }, why)
+}
+
+fn keep(now: &Now, why: String) -> Verdict {
+    (FileAction::Keep { size: now.size }, why)
+}
+
+fn kept_because(why: &str, frozen: &Frozen) -> String {
+    let where_to = match (frozen.writes, frozen.only_appends) {
+        (false, _) => return why.to_owned(),
+        (true, true) => "at the end",
+        (true, false) => "at its old position, over what is there now",
+    };
+    format!("{why}; the program goes on writing {where_to}")
+}
+
+fn refuse(why: &str, remedy: &str) -> Verdict {
+    (FileAction::Refuse { remedy: remedy.to_owned() }, why.to_owned())
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;
