@@ -93,7 +93,7 @@ fn attempt(
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
     let draft = Draft::begin(&subject.instance, &subject.life)?;
     let taken = SystemTime::now();
-    let dumped = ensure_space(&draft).and_then(|()| dump(subject, &draft, needs, ways));
+    let dumped = ensure_space(&draft).and_then(|()| dump(subject, &draft, &needs, ways));
     thawed();
     match dumped {
         Ok(Answer { dumped: Dumped::Restored, .. }) => {
@@ -149,7 +149,7 @@ fn ensure_space(draft: &Draft) -> Result<()> {
 }
 
 /// Has the program dumped by the first CRIU that is right for this machine. Returns twice.
-fn dump(subject: &mut Subject, draft: &Draft, needs: Needs, ways: Vec<Way>) -> Result<Answer> {
+fn dump(subject: &mut Subject, draft: &Draft, needs: &Needs, ways: Vec<Way>) -> Result<Answer> {
     let (unfit, fit): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| subject.unfit.contains(way));
     // Where none is left, one may have been put right since.
     let mut untried = if fit.is_empty() { unfit } else { fit }.into_iter().peekable();
@@ -167,10 +167,10 @@ fn dump(subject: &mut Subject, draft: &Draft, needs: Needs, ways: Vec<Way>) -> R
     Err(Error::new(ErrorKind::NoCriu, "no criu was found"))
 }
 
-fn dump_by(way: &Way, draft: &Draft, needs: Needs, timeout: Duration) -> Result<Answer> {
+fn dump_by(way: &Way, draft: &Draft, needs: &Needs, timeout: Duration) -> Result<Answer> {
     let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
     let peer = connection.peer();
-    let dumped = connection.dump(&DumpOptions::new(draft.link(), needs))?;
+    let dumped = connection.dump(&DumpOptions::new(draft.link(), needs.clone()))?;
     Ok(Answer { dumped, version, peer, answered: SystemTime::now() })
 }
 

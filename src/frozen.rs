@@ -185,7 +185,7 @@ pub struct DumpStats {
 }
 
 /// What CRIU has to be told about a program: at its dump, and again at its restore.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Needs {
@@ -205,6 +205,32 @@ pub struct Needs {
     /// CRIU takes by itself.
     #[serde(rename = "ghost_limit_bytes", default, skip_serializing_if = "Option::is_none")]
     pub ghost_limit: Option<Bytes>,
+    /// What it has open whose other end is outside of its tree, and that something has to be put in the place of.
+    pub outside: Vec<Outside>,
+}
+
+/// Something that a program has open whose other end is outside of its tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Outside {
+    /// What it is.
+    pub kind: OutsideKind,
+    /// CRIU's key for it at the dump (`external`): `tty[RDEV:DEV]` or `unix[INODE]`.
+    pub key: String,
+    /// Its descriptors in the root of the tree.
+    pub descriptors: Vec<i32>,
+}
+
+/// What is open to the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OutsideKind {
+    /// A terminal.
+    Terminal,
+    /// A unix socket that is connected to another process.
+    UnixSocket,
 }
 
 /// How CRIU keeps packets away from TCP connections that it is dumping.

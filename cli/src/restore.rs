@@ -38,6 +38,14 @@ pub struct Args {
     /// once, the first that matches counts [default: rewind what only this program wrote, keep what others append to]
     #[arg(long, value_name = "RULE", num_args = 1.., value_parser = rule)]
     files: Vec<FileRule>,
+    /// Open FILE in the place of a descriptor that led to another program: a pipe, a socket, a terminal. May be given
+    /// more than once [default: standard streams are connected to ours, other connections have hung up]
+    #[arg(long, value_name = "FD=FILE", value_parser = inherit)]
+    inherit: Vec<(i32, PathBuf)>,
+    /// What becomes of TCP connections: `close` has the program see them closed, as after a crash; `keep` restores
+    /// them, for whoever has kept the other end from noticing
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Tcp::Close)]
+    tcp: Tcp,
     /// Tell what would become of the files, and restore nothing
     #[arg(long)]
     dry_run: bool,
@@ -76,6 +84,20 @@ struct Skipped {
     problem: String,
 }
 
+/// What becomes of TCP connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tcp {
+    Close,
+    Keep,
+}
+
+/// Splits `FD=FILE`.
+fn inherit(text: &str) -> Result<(i32, PathBuf), String> {
+    let split = text.split_once('=').filter(|(_, file)| !file.is_empty());
+    let parsed = split.and_then(|(fd, file)| Some((fd.parse().ok().filter(|&fd| fd >= 0)?, file.into())));
+    parsed.ok_or_else(|| "it is written as FD=FILE, such as 0=/dev/null".to_owned())
+}
+
 /// A rule for files; its error with the form.
 fn rule(text: &str) -> Result<FileRule, String> {
     text.parse().map_err(|error: selfdump::Error| error.hint().unwrap_or_default().to_owned())
@@ -93,6 +115,8 @@ pub fn run(args: &Args) -> Result<()> {
     let (store, mut options) = restore::from_environment(args.store.dir.as_deref())?;
     options.stopped = args.stopped;
     options.settings = args.set.iter().cloned().collect();
+    options.inherit = args.inherit.iter().cloned().collect();
+    options.keep_tcp = args.tcp == Tcp::Keep;
     options.files.splice(0..0, args.files.iter().cloned());
     let mut skipped = Vec::new();
     let entry = restore::newest_good(&store, args.target.as_deref(), &mut |entry, error| {
@@ -132,7 +156,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.detach {
         return Ok(());
     }
-    restore::end_alike(restore::attend(pid)?)
+    restore::end_alike(restore::attend(pid, revived.relay)?)
 }
 
 /// Says what was done with files, where something was.

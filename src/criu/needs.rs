@@ -7,8 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, Needs, NetworkLock};
+use crate::frozen::{Bytes, Needs, NetworkLock, Outside, OutsideKind};
 use crate::sys;
+use crate::sys::procfs::Terminal;
+use crate::sys::sock_diag::unix_sockets;
 
 /// What CRIU carries by itself of an open file that has lost its name: 1 MiB (`ghost_limit`).
 const GHOST_LIMIT: Bytes = Bytes::mebibytes(1);
@@ -35,6 +37,9 @@ pub(super) struct DescriptorFacts {
     pub(super) unlinked_size: Option<u64>,
     pub(super) tcp_connected: bool,
     pub(super) datagram_connected: bool,
+    pub(super) terminal: Option<Terminal>,
+    /// The inodes of a connected unix socket that isn't a datagram one, and of the socket at its other end.
+    pub(super) connection: Option<(u64, u64)>,
 }
 
 /// Everything that the needs of a program depend on.
@@ -72,7 +77,48 @@ pub(super) fn derive(facts: &Facts) -> Result<Needs> {
         },
         unprivileged: !facts.root,
         ghost_limit: largest.filter(|&size| size > GHOST_LIMIT),
+        outside: outside(&facts.processes),
     })
+}
+
+/// What is open whose other end is none of the tree's: a terminal without its master, half of a connection.
+fn outside(processes: &[ProcessFacts]) -> Vec<Outside> {
+    let all = || processes.iter().flat_map(|process| &process.descriptors);
+    let masters: Vec<Terminal> = all().filter_map(|open| open.terminal).collect();
+    let inside: HashSet<u64> = all().filter_map(|open| Some(open.connection?.0)).collect();
+    let mut found: Vec<Outside> = Vec::new();
+    for (index, process) in processes.iter().enumerate() {
+        for open in &process.descriptors {
+            let Some((kind, key)) = key_outside(open, &masters, &inside) else { continue };
+            let known = found.iter().position(|outside| outside.key == key);
+            let at = known.unwrap_or_else(|| {
+                found.push(Outside { kind, key, descriptors: Vec::new() });
+                found.len() - 1
+            });
+            if index == 0 {
+                found[at].descriptors.push(open.fd);
+            }
+        }
+    }
+    found
+}
+
+fn key_outside(
+    open: &DescriptorFacts,
+    masters: &[Terminal],
+    inside: &HashSet<u64>,
+) -> Option<(OutsideKind, String)> {
+    match (open.terminal, open.connection) {
+        (Some(Terminal::Device { number, file_system }), _) => {
+            let slave = Terminal::Device { number, file_system };
+            let is_outside = !masters.iter().any(|&master| slave.is_slave_of(master));
+            is_outside.then(|| (OutsideKind::Terminal, format!("tty[{number:x}:{file_system:x}]")))
+        }
+        (_, Some((inode, peer))) => {
+            (!inside.contains(&peer)).then(|| (OutsideKind::UnixSocket, format!("unix[{inode}]")))
+        }
+        _ => None,
+    }
 }
 
 /// CRIU compares its limit with the blocks that a file takes, which may be more than its size says.
@@ -145,7 +191,8 @@ fn look_at(pid: i32) -> Option<ProcessFacts> {
     let open = sys::procfs::descriptors(pid).ok()?;
     let socket = |open: &sys::procfs::Open| sys::procfs::inode_of(&open.target, "socket");
     let sockets: Vec<u64> = open.iter().filter_map(socket).collect();
-    let unix = if sockets.is_empty() { HashMap::new() } else { sys::procfs::unix_sockets(pid) };
+    // Where the kernel can't tell (its module unix_diag is missing), CRIU can't either, and says so.
+    let unix = if sockets.is_empty() { HashMap::new() } else { unix_sockets().unwrap_or_default() };
     // The list of TCP sockets takes the kernel so long that it is only asked for where it may tell something.
     let tcp = match sockets.iter().all(|inode| unix.contains_key(inode)) {
         true => HashSet::new(),
@@ -156,7 +203,12 @@ fn look_at(pid: i32) -> Option<ProcessFacts> {
         tcp_connected: socket(&open).is_some_and(|inode| tcp.contains(&inode)),
         datagram_connected: socket(&open)
             .and_then(|inode| unix.get(&inode))
-            .is_some_and(|&connected| connected),
+            .is_some_and(|unix| unix.is_datagram && unix.peer.is_some()),
+        connection: socket(&open).and_then(|inode| {
+            let unix = unix.get(&inode).filter(|unix| !unix.is_datagram)?;
+            Some((inode, unix.peer?))
+        }),
+        terminal: open.terminal,
         locked: open.locked,
         unlinked_size: open.unlinked_size,
         target: open.target,
@@ -208,55 +260,85 @@ mod tests {
 
     #[test]
     fn each_need_follows_from_its_fact_and_from_nothing_else() {
-        let none = Needs::default();
+        let none = Needs::default;
         let plain = DescriptorFacts::default;
         let table: [(&str, Facts, Needs); 10] = [
-            ("nothing special", facts(plain()), none),
-            ("another session leader", in_session(7), Needs { shell_job: true, ..none }),
+            ("nothing special", facts(plain()), none()),
+            ("another session leader", in_session(7), Needs { shell_job: true, ..none() }),
             (
                 "a lock",
                 facts(DescriptorFacts { locked: true, ..plain() }),
-                Needs { file_locks: true, ..none },
+                Needs { file_locks: true, ..none() },
             ),
             (
                 "a TCP connection",
                 facts(DescriptorFacts { tcp_connected: true, ..plain() }),
-                Needs { tcp_established: true, ..none },
+                Needs { tcp_established: true, ..none() },
             ),
             (
                 "a connected datagram socket",
                 facts(DescriptorFacts { datagram_connected: true, ..plain() }),
-                Needs { ext_unix_sk: true, ..none },
+                Needs { ext_unix_sk: true, ..none() },
             ),
             (
                 "no iptables",
                 Facts { iptables: false, ..facts(plain()) },
-                Needs { network_lock: NetworkLock::Nftables, ..none },
+                Needs { network_lock: NetworkLock::Nftables, ..none() },
             ),
             (
                 "no firewall at all",
                 Facts { iptables: false, nft: false, ..facts(plain()) },
-                Needs { network_lock: NetworkLock::Skip, ..none },
+                Needs { network_lock: NetworkLock::Skip, ..none() },
             ),
             (
                 "an ordinary user",
                 Facts { root: false, ..facts(plain()) },
-                Needs { unprivileged: true, ..none },
+                Needs { unprivileged: true, ..none() },
             ),
             (
                 "a small file without a name",
                 facts(DescriptorFacts { unlinked_size: Some(4096), ..plain() }),
-                none,
+                none(),
             ),
             (
                 "a large file without a name",
                 facts(DescriptorFacts { unlinked_size: Some(8 << 20), ..plain() }),
-                Needs { ghost_limit: Some(on_disk(8 << 20)), ..none },
+                Needs { ghost_limit: Some(on_disk(8 << 20)), ..none() },
             ),
         ];
         for (what, facts, expected) in table {
             assert_eq!(derive(&facts).unwrap(), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn what_is_open_to_the_outside_is_found_with_its_descriptors() {
+        const SLAVE: Terminal = Terminal::Device { number: 0x8803, file_system: 0x18 };
+        let open = |fd, terminal, connection| DescriptorFacts {
+            fd,
+            terminal,
+            connection,
+            ..DescriptorFacts::default()
+        };
+        let keys = |descriptors: Vec<DescriptorFacts>, of_a_child: Vec<DescriptorFacts>| {
+            let child = ProcessFacts { pid: 41, session: 40, descriptors: of_a_child, ..Default::default() };
+            let mut facts = facts(DescriptorFacts::default());
+            facts.processes[0].descriptors = descriptors;
+            facts.processes.push(child);
+            let outside = derive(&facts).unwrap().outside;
+            outside.into_iter().map(|outside| (outside.key, outside.descriptors)).collect::<Vec<_>>()
+        };
+        let terminal = |fd| open(fd, Some(SLAVE), None);
+        assert_eq!(
+            keys(vec![terminal(0), terminal(1)], vec![terminal(0)]),
+            [("tty[8803:18]".into(), vec![0, 1])]
+        );
+        let master = |index| open(9, Some(Terminal::Master(index)), None);
+        assert!(keys(vec![master(3)], vec![terminal(0)]).is_empty(), "the program is the terminal");
+        assert_eq!(keys(vec![master(4)], vec![terminal(0)]), [("tty[8803:18]".into(), vec![])]);
+        let half = |fd, inode, peer| open(fd, None, Some((inode, peer)));
+        assert!(keys(vec![half(3, 70, 71)], vec![half(4, 71, 70)]).is_empty(), "both ends are inside");
+        assert_eq!(keys(vec![half(1, 70, 99), half(2, 70, 99)], vec![]), [("unix[70]".into(), vec![1, 2])]);
     }
 
     #[test]

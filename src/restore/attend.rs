@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::relay::{Relay, Running};
 use crate::error::{Error, Result};
 use crate::sys::{process, signal};
 
@@ -30,12 +31,23 @@ pub fn hold_signals() -> Result<()> {
         .map_err(|source| Error::os("hold signals back", source))
 }
 
-/// Waits for a restored program to end, and passes signals on to it meanwhile.
+/// Waits for a restored program to end, and passes signals on to it meanwhile, and what goes through the terminal
+/// that was made for it.
 ///
 /// # Errors
 ///
 /// Where the process isn't a child of this one.
-pub fn attend(pid: i32) -> Result<Ended> {
+pub fn attend(pid: i32, relay: Option<Relay>) -> Result<Ended> {
+    let relay = relay.map(Relay::start).transpose();
+    let relay = relay.map_err(|source| Error::os("pass on what goes through a terminal", source))?;
+    let ended = wait(pid, relay.as_ref());
+    if let Some(relay) = relay {
+        relay.finish();
+    }
+    ended
+}
+
+fn wait(pid: i32, relay: Option<&Running>) -> Result<Ended> {
     let failed = |source| Error::os(&format!("wait for process {pid}"), source);
     loop {
         match process::try_wait(pid).map_err(failed)? {
@@ -46,12 +58,29 @@ pub fn attend(pid: i32) -> Result<Ended> {
             }
             None => {}
         }
-        match signal::take(&held(), LOOK_AGAIN).map_err(failed)? {
-            Some(taken) if taken.signal != signal::CHILD && !has_it_already(pid, taken) => {
-                // It may have ended just now; the next look tells.
+        if let Some(taken) = signal::take(&held(), LOOK_AGAIN).map_err(failed)? {
+            pass_on(pid, taken, relay);
+        }
+    }
+}
+
+/// It may have ended just now; the next look tells.
+fn pass_on(pid: i32, taken: signal::Taken, relay: Option<&Running>) {
+    match (taken.signal, relay) {
+        (signal::CHILD, _) => {}
+        // The kernel tells those who use the terminal.
+        (signal::WINDOW, Some(relay)) => relay.resize(),
+        (signal::STOP_KEY, _) => {
+            if !has_it_already(pid, taken) {
                 let _ = signal::send(pid, taken.signal);
             }
-            _ => {}
+            // We stop as the program does, and go on when we are told to; then so does the program.
+            signal::stop_ourselves();
+            let _ = signal::send(pid, signal::CONTINUE);
+        }
+        _ if has_it_already(pid, taken) => {}
+        _ => {
+            let _ = signal::send(pid, taken.signal);
         }
     }
 }

@@ -9,6 +9,7 @@
 mod attend;
 mod files;
 mod pids;
+mod relay;
 mod rewind;
 mod stdio;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use attend::{Ended, attend, end_alike, hold_signals};
 pub use files::{FileAction, FilePlan};
+pub use relay::Relay;
 
 use crate::config::{self, Config, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};
@@ -34,6 +36,7 @@ use crate::store::life::Here;
 use crate::store::manifest::Manifest;
 use crate::sys::{self, procfs};
 use files::{Now, World};
+use stdio::Reconnected;
 
 /// How often a restore is tried again that met somebody else's process id.
 const TRIES: u32 = 3;
@@ -52,10 +55,14 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
     /// What becomes of files that have changed. They come before the rules that the program has named itself.
     pub files: Vec<FileRule>,
+    /// Files that take the place of what led outside of the tree, by descriptor of its root.
+    pub inherit: BTreeMap<i32, PathBuf>,
+    /// TCP connections are restored as they were, instead of closed. After a crash the other ends have given them up.
+    pub keep_tcp: bool,
 }
 
 /// A program that was brought back.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct Revived {
     /// Its process id.
@@ -64,6 +71,8 @@ pub struct Revived {
     pub files: Vec<FilePlan>,
     /// Where what was cut off files is kept; none where nothing was.
     pub cut: Option<PathBuf>,
+    /// The pseudoterminal that was made for it: to be attended to, or its terminal hangs up.
+    pub relay: Option<Relay>,
 }
 
 /// Where checkpoints are looked for and how they are restored, as the SELFDUMP_* variables say.
@@ -87,6 +96,8 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         stopped: false,
         settings: BTreeMap::new(),
         files: settings.files,
+        inherit: BTreeMap::new(),
+        keep_tcp: false,
     };
     Ok((settings.dir, options))
 }
@@ -216,7 +227,7 @@ fn with_its_files(entry: &Entry, manifest: &Manifest, options: &Options, work: &
     let images = images(entry, &files, work)?;
     let rewound = rewind::rewind(&entry.path, &files)?;
     match by_the_first_fit(&images, manifest, options, work) {
-        Ok(pid) => Ok(Revived { pid, files, cut: rewound.folder }),
+        Ok((pid, relay)) => Ok(Revived { pid, files, cut: rewound.folder, relay }),
         Err(error) => {
             rewound.undo();
             Err(error)
@@ -248,7 +259,12 @@ fn points_to_a_log(error: &Error) -> bool {
 }
 
 /// Asks the first CRIU that is right for this machine.
-fn by_the_first_fit(images: &Path, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
+fn by_the_first_fit(
+    images: &Path,
+    manifest: &Manifest,
+    options: &Options,
+    work: &Path,
+) -> Result<(i32, Option<Relay>)> {
     let programs = criu::programs(options.criu.as_deref())?;
     let mut restored = Err(Error::new(ErrorKind::NoCriu, "no criu was found"));
     for program in programs {
@@ -261,20 +277,29 @@ fn by_the_first_fit(images: &Path, manifest: &Manifest, options: &Options, work:
     restored
 }
 
-fn ask(program: &Path, images: &Path, manifest: &Manifest, options: &Options, work: &Path) -> Result<i32> {
+fn ask(
+    program: &Path,
+    images: &Path,
+    manifest: &Manifest,
+    options: &Options,
+    work: &Path,
+) -> Result<(i32, Option<Relay>)> {
     let images = open(images)?;
     let folder = open(work)?;
-    let reconnected = stdio::reconnect(&manifest.processes)?;
-    let descriptors: Vec<BorrowedFd<'_>> = reconnected.iter().map(|(_, stream)| stream.as_fd()).collect();
-    let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs);
+    let Reconnected { descriptors, relay } =
+        stdio::reconnect(&manifest.processes, &manifest.criu.needs, &options.inherit)?;
+    let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
     request.sibling = true;
     request.leave_stopped = options.stopped;
     // The worker's socket is its descriptor 3; what is given to it follows.
-    request.inherit = reconnected.iter().map(|(key, _)| key.clone()).zip(4..).collect();
-    let connection = Connection::child(program, &descriptors, options.timeout)?;
+    request.inherit = descriptors.iter().map(|(key, _)| key.clone()).zip(4..).collect();
+    request.tcp_close &= !options.keep_tcp;
+    let given: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+    let connection = Connection::child(program, &given, options.timeout)?;
     criu::supported_version(&connection, program, None)?;
     let log = work.join(&request.log_file);
-    connection.restore(&request, &log).inspect_err(|_| end_halfway(manifest))
+    let pid = connection.restore(&request, &log).inspect_err(|_| end_halfway(manifest))?;
+    Ok((pid, relay))
 }
 
 /// Ends what a CRIU that failed or was killed in the middle has left of the program: as siblings of the

@@ -8,6 +8,8 @@
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
 //! - [`process`]: who we are, who waits for whom.
 //! - [`procfs`]: what `/proc` says of processes.
+//! - [`sock_diag`]: unix sockets and who is at their other ends.
+//! - [`terminal`]: whether there is a terminal, its size and mode, and pseudoterminals.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
 pub(crate) mod crash;
@@ -17,5 +19,7 @@ pub(crate) mod message;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod signal;
+pub(crate) mod sock_diag;
 pub(crate) mod spawn;
+pub(crate) mod terminal;
 pub(crate) mod wake;

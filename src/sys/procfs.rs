@@ -1,9 +1,9 @@
 //! What `/proc` says of processes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::frozen::FileIdentity;
@@ -118,6 +118,53 @@ pub(crate) struct Open {
     pub(crate) locked: bool,
     /// The size of the regular file, where it has no name any more.
     pub(crate) unlinked_size: Option<u64>,
+    /// The terminal that it is.
+    pub(crate) terminal: Option<Terminal>,
+}
+
+/// A terminal, or what is one to the program: a pseudoterminal's slave, a virtual console, a serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// The device by its number, on the file system (of the `devpts` kind, say) with that number.
+    Device { number: u64, file_system: u64 },
+    /// The master of the pseudoterminal with this index.
+    Master(u32),
+}
+
+/// A device's major number.
+const fn major(device: u64) -> u64 {
+    (device >> 8) & 0xfff
+}
+
+/// A device's minor number, as far as terminals have them.
+const fn minor(device: u64) -> u64 {
+    (device & 0xff) | ((device >> 12) & 0xfff00)
+}
+
+impl Terminal {
+    /// Of what `/proc/PID/fdinfo/N` and the file itself say; numbers as in the kernel's devices.txt.
+    fn of(file: &fs::Metadata, info: &str) -> Option<Terminal> {
+        let number = file.rdev();
+        let index = info.lines().find_map(|line| line.strip_prefix("tty-index:"));
+        if let Some(index) = index {
+            return Some(Terminal::Master(index.trim().parse().ok()?));
+        }
+        let is_slave = (136..=143).contains(&major(number));
+        // The current terminal, 5:0, is not a device of its own.
+        let is_console = major(number) == 4 || (major(number), minor(number)) == (5, 1);
+        (is_slave || is_console).then_some(Terminal::Device { number, file_system: file.dev() })
+    }
+
+    /// The master that a slave belongs to, by its index.
+    pub(crate) fn is_slave_of(self, master: Terminal) -> bool {
+        match (self, master) {
+            (Terminal::Device { number, .. }, Terminal::Master(index)) => {
+                (136..=143).contains(&major(number))
+                    && (major(number) - 136) * 256 + minor(number) == u64::from(index)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The open descriptors of a process, by number.
@@ -136,9 +183,13 @@ fn descriptor(pid: i32, folder: &Path, fd: i32) -> Option<Open> {
     let link = folder.join(fd.to_string());
     let target = fs::read_link(&link).ok()?;
     let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
-    let unlinked = fs::metadata(&link).ok().filter(|file| file.is_file() && file.nlink() == 0);
+    let file = fs::metadata(&link).ok();
+    let terminal = file.as_ref().filter(|file| file.file_type().is_char_device());
+    let terminal = terminal.and_then(|file| Terminal::of(file, &info));
+    let unlinked = file.filter(|file| file.is_file() && file.nlink() == 0);
     Some(Open {
         fd,
+        terminal,
         locked: info.lines().any(|line| line.starts_with("lock:")),
         // A memfd has no name either, but CRIU carries it by itself.
         unlinked_size: unlinked.filter(|_| !target.starts_with("/memfd:")).map(|file| file.size()),
@@ -223,21 +274,6 @@ fn tcp_connection(line: &str) -> Option<u64> {
         return None;
     }
     fields.get(9)?.parse().ok()
-}
-
-/// The inodes of the unix sockets in a process's network namespace; with each, whether it is a datagram
-/// socket that is connected.
-pub(crate) fn unix_sockets(pid: i32) -> HashMap<u64, bool> {
-    net_table(pid, "unix").lines().skip(1).filter_map(unix_socket).collect()
-}
-
-/// Columns: address, references, protocol, flags, type, state, inode, path.
-fn unix_socket(line: &str) -> Option<(u64, bool)> {
-    const DATAGRAM: &str = "0002";
-    const CONNECTED: &str = "03";
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let connected_datagram = *fields.get(4)? == DATAGRAM && *fields.get(5)? == CONNECTED;
-    Some((fields.get(6)?.parse().ok()?, connected_datagram))
 }
 
 /// A process's pid namespace, as the inode number of `/proc/PID/ns/pid`.
@@ -325,17 +361,6 @@ mod tests {
         assert_eq!(tcp_connection(&line("08")), Some(4711));
         assert_eq!(tcp_connection(&line("0A")), None);
         assert_eq!(tcp_connection(&line("07")), None);
-    }
-
-    #[test]
-    fn a_datagram_socket_counts_when_it_is_connected() {
-        assert_eq!(unix_socket("0000: 00000002 00000000 00000000 0002 03 4711"), Some((4711, true)));
-        assert_eq!(
-            unix_socket("0000: 00000002 00000000 00000000 0002 01 4711 /dev/log"),
-            Some((4711, false))
-        );
-        assert_eq!(unix_socket("0000: 00000003 00000000 00000000 0001 03 4711"), Some((4711, false)));
-        assert_eq!(unix_socket("Num       RefCount Protocol Flags    Type St Inode Path"), None);
     }
 
     #[test]

@@ -10,9 +10,30 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Known};
 
 /// SIGCHLD.
 pub(crate) const CHILD: i32 = libc::SIGCHLD;
+/// SIGWINCH.
+pub(crate) const WINDOW: i32 = libc::SIGWINCH;
+/// SIGTSTP.
+pub(crate) const STOP_KEY: i32 = libc::SIGTSTP;
+/// SIGCONT.
+pub(crate) const CONTINUE: i32 = libc::SIGCONT;
 /// What a supervisor passes on to the program that it stands for.
-pub(crate) const FOR_THE_PROGRAM: [i32; 6] =
-    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
+pub(crate) const FOR_THE_PROGRAM: [i32; 9] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    WINDOW,
+    STOP_KEY,
+    CONTINUE,
+];
+
+/// Stops this process, until it is told to go on.
+pub(crate) fn stop_ourselves() {
+    // SAFETY: a number. The signal can't be blocked, so this returns when we go on.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
 
 /// A signal that may ask for a checkpoint: any that can be handled and that isn't the kernel's word about a crash.
 ///

@@ -30,7 +30,7 @@ fn main() {
     println!("tracking {tracking}");
 
     let needs = needs().expect("our own needs");
-    let mut options = DumpOptions::new(link("pre-dump"), needs);
+    let mut options = DumpOptions::new(link("pre-dump"), needs.clone());
     options.track_memory = true;
     tell("pre-dump", connect().and_then(|worker| worker.pre_dump(&options)).map(|()| "done".to_owned()));
     options.images = link("single");
@@ -39,7 +39,7 @@ fn main() {
     // Two requests over one connection.
     let both = connect().and_then(|worker| {
         worker.version()?;
-        worker.dump(&DumpOptions::new(link("dump"), needs))
+        worker.dump(&DumpOptions::new(link("dump"), needs.clone()))
     });
     tell("dump", both.map(|dumped| format!("{dumped:?}")));
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Cgroups, LogLevel, Mounts, PreDumpMode};
-use super::{bytes, encode_log, encode_surroundings, strings};
+use super::{bytes, encode_log, encode_surroundings};
 use crate::criu::rpc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Needs;
@@ -108,7 +108,14 @@ impl DumpOptions {
                 PreDumpMode::VmRead => rpc::PreDumpMode::VmRead as i32,
             }),
             cpu_cap: self.cpu_features,
-            external: strings(&self.external),
+            external: self
+                .needs
+                .outside
+                .iter()
+                .map(|outside| &outside.key)
+                .chain(&self.external)
+                .map(|key| key.clone().into_bytes())
+                .collect(),
             ..rpc::Options::default()
         };
         encode_log(&mut options, self.log_level, &self.log_file)?;

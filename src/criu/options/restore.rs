@@ -69,6 +69,7 @@ pub struct RestoreOptions<'fd> {
 impl<'fd> RestoreOptions<'fd> {
     /// A restore from `images`, logged into `work_dir`, of a program with these needs.
     pub fn new(images: BorrowedFd<'fd>, work_dir: BorrowedFd<'fd>, needs: Needs) -> RestoreOptions<'fd> {
+        let tcp_close = needs.tcp_established;
         RestoreOptions {
             images,
             work_dir,
@@ -79,7 +80,7 @@ impl<'fd> RestoreOptions<'fd> {
             leave_stopped: false,
             inherit: Vec::new(),
             external: Vec::new(),
-            tcp_close: needs.tcp_established,
+            tcp_close,
             skip_file_rwx_check: false,
             orphan_pts_master: false,
             evasive_devices: false,
