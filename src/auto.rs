@@ -4,6 +4,7 @@
 //! loaded. It starts a thread and waits for nothing, so it doesn't matter whether main is ever reached. An
 //! [`install`](crate::install()) of the program's own takes over from it, with whatever configuration.
 
+use std::io::Write;
 use std::panic::catch_unwind;
 
 use crate::config::Config;
@@ -23,16 +24,19 @@ static CONSTRUCTOR: extern "C" fn() = construct;
 /// own; programs call [`install`](crate::install()).
 pub extern "C" fn construct() {
     // A panic may not leave a function that C calls; its message has been printed.
-    if let Ok(Err(error)) = catch_unwind(|| Config::new().install_by(By::Linking)) {
-        say(&error);
-    }
+    let _ = catch_unwind(|| {
+        if let Err(error) = Config::new().install_by(By::Linking) {
+            say(&error);
+        }
+    });
 }
 
 /// A program that didn't ask for anything is not to be ended by a wrong value, but whoever set it wants to know.
 fn say(error: &Error) {
     // The program has had no chance yet to set up a logger.
     if log::max_level() == log::LevelFilter::Off && error.kind() == ErrorKind::Config {
-        eprintln!("selfdump: there will be no checkpoints: {error:?}");
+        // Nobody may be listening.
+        let _ = writeln!(std::io::stderr(), "selfdump: there will be no checkpoints: {error:?}");
     }
     log::error!("not installed by linking: {error:?}");
 }

@@ -23,7 +23,8 @@ use crate::store::layout::Instance;
 use crate::store::life::Life;
 use crate::store::manifest::{Criu, FORMAT_VERSION, Manifest, Program};
 use crate::store::retention::Keep;
-use crate::sys;
+use crate::store::runtime;
+use crate::sys::{self, crash};
 
 /// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
 const BESIDE_THE_MEMORY: Bytes = Bytes::mebibytes(1);
@@ -40,28 +41,27 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn new(settings: Settings) -> Result<Subject> {
-        let life = Life::begin(0).map_err(|source| Error::os("read /proc about this process", source))?;
-        let instance = Instance::new(&settings.dir, &settings.name, life.pid, life.start_ticks);
+        let (life, instance) =
+            Life::of_this_process().map_err(|source| Error::os("read /proc about this process", source))?;
+        let instance = Instance::new(&settings.dir, &settings.name, instance);
         Ok(Subject { settings, instance, life, unfit: Vec::new() })
     }
 
     /// In the process that came back: it is a life of its own from here on. Returns the one before.
     fn begin_next_life(&mut self) -> Life {
-        let generation = self.life.generation + 1;
-        let next = Life::begin(generation).unwrap_or_else(|error| {
-            log::warn!("can't read /proc about this process: {error}");
-            Life { id: format!("{}+", self.life.id), generation, ..self.life.clone() }
-        });
+        let next = self.life.next();
         std::mem::replace(&mut self.life, next)
     }
 
     /// A process that came back as a part of another's checkpoint, as that one's child, isn't told. It would take
-    /// its new life for the old one, which others see is over.
-    fn notice_a_restore(&mut self) {
-        if self.life.goes_on().is_ok_and(|goes_on| !goes_on) {
+    /// its new life for the old one, which others see is over. Whether that was so.
+    pub(crate) fn notice_a_restore(&mut self) -> bool {
+        let came_back = self.life.goes_on().is_ok_and(|goes_on| !goes_on);
+        if came_back {
             self.begin_next_life();
             log::info!("came back as a part of another program's checkpoint");
         }
+        came_back
     }
 }
 
@@ -102,6 +102,10 @@ fn attempt(
             let before = subject.begin_next_life();
             Ok(Outcome::Restored(come_back(&before, &subject.life, id, taken)))
         }
+        // It would come back only to die.
+        Ok(_) if crash::is_under_way() && !cause.is_forensic() => {
+            Err(crashed_meanwhile().with_log(draft.discard()))
+        }
         Ok(answer) => {
             *answered = Some(answer.answered);
             save(subject, &draft, cause, needs, taken, answer).map(Outcome::Saved).inspect_err(|_| {
@@ -110,6 +114,14 @@ fn attempt(
         }
         Err(error) => Err(error.with_log(draft.discard())),
     }
+}
+
+fn crashed_meanwhile() -> Error {
+    Error::new(
+        ErrorKind::Dump,
+        "a thread of the program has crashed while the checkpoint was made, so it isn't kept",
+    )
+    .with_hint("a forensic checkpoint follows; go on from an older one")
 }
 
 /// What the life that begins knows of the one before it.
@@ -198,6 +210,7 @@ fn save(
             executable: executable.to_string_lossy().into_owned(),
             selfdump: env!("CARGO_PKG_VERSION").to_owned(),
             file_rules: subject.settings.files.clone(),
+            runtime: runtime::folder(),
         },
         criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs },
         stats: image::dump_stats(&images).map_err(unreadable)?,
@@ -210,7 +223,8 @@ fn save(
     draft::prune(&subject.instance, &subject.life, keep);
     // A life that was restored after a crash makes no start of its own that would do it.
     draft::sweep(&subject.instance);
-    Ok(Checkpoint { size: manifest.size(), stats: manifest.stats, id: manifest.id, path, taken })
+    let processes = manifest.processes.iter().map(|process| process.pid).collect();
+    Ok(Checkpoint { size: manifest.size(), stats: manifest.stats, id: manifest.id, path, taken, processes })
 }
 
 /// Adds which files they were, which the images don't have. What was closed since, or lost its name, stays without.

@@ -1,7 +1,7 @@
 //! Forensic checkpoints: of a thread in its panic, and of one that is about to die of a signal.
 //!
 //! The thread waits where it is until the agent has made the checkpoint, so that its stack in the images ends in what
-//! went wrong. Hooks have no say in it, and no [`Hold`](crate::Hold) holds it up: what it would protect is lost.
+//! went wrong. It may hold locks that the agent needs, or a hook of the program, so its patience has bounds. Hooks have no say in it, and no [`Hold`](crate::Hold) holds it up: what it would protect is lost.
 
 use std::panic::{self, PanicHookInfo};
 use std::sync::{Mutex, Once, PoisonError};
@@ -16,6 +16,9 @@ use crate::sys::{crash, process};
 /// The agent that is told of panics; none where it was not asked for.
 static PANICS: Mutex<Option<&'static Shared>> = Mutex::new(None);
 
+/// How long a thread waits in its panic for a checkpoint that has begun.
+static PATIENCE: Mutex<Duration> = Mutex::new(Duration::ZERO);
+
 /// Our panic hook is put in place once: a hook that was set after it may have kept it.
 static HOOK: Once = Once::new();
 
@@ -25,10 +28,16 @@ const LONGEST_MESSAGE: usize = 4096;
 /// Beyond CRIU's own time: what comes after its answer has to reach the disk.
 const AFTER_THE_ANSWER: Duration = Duration::from_secs(60);
 
+fn patience(settings: &Settings) -> Duration {
+    settings.timeout.saturating_add(AFTER_THE_ANSWER)
+}
+
 /// Has the agent make a forensic checkpoint at each panic, if that is configured.
 pub(crate) fn arm_panics(settings: &Settings, shared: &'static Shared) {
+    *PATIENCE.lock().unwrap_or_else(PoisonError::into_inner) = patience(settings);
     *PANICS.lock().unwrap_or_else(PoisonError::into_inner) = settings.on_panic.then_some(shared);
-    if settings.on_panic {
+    // In the middle of a panic no hook can be put in place.
+    if settings.on_panic && !std::thread::panicking() {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |panic| {
@@ -44,7 +53,7 @@ pub(crate) fn arm_fatal_signals(settings: &Settings, shared: &'static Shared) ->
     if !settings.on_fatal_signal {
         return Ok(());
     }
-    crash::arm(&shared.wake, settings.timeout.saturating_add(AFTER_THE_ANSWER))
+    crash::arm(&shared.wake, patience(settings))
         .map_err(|source| Error::os("register a handler for crashes", source))
 }
 
@@ -76,8 +85,7 @@ fn checkpoint(panic: &PanicHookInfo<'_>) {
         thread: process::thread_name(),
         location: panic.location().map(ToString::to_string),
     };
-    // What came of it is logged, and in status.json; the panic goes on either way.
-    let _ = shared.call_from_panic(cause).recv();
+    shared.call_from_panic(cause).wait(*PATIENCE.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 fn message(panic: &PanicHookInfo<'_>) -> String {

@@ -1,7 +1,9 @@
 //! Once per process: the handlers, the thread, and the [`Handle`] to them.
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::agent::{self, Hold, Shared};
 use crate::checkpoint::Subject;
@@ -10,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forensic;
 use crate::report::{Cause, Outcome, Report, Restored};
 use crate::sys::handler::{self, Before};
+use crate::sys::process;
 use crate::sys::signal::Signal;
 use crate::sys::wake::Waker;
 
@@ -61,21 +64,53 @@ impl Config {
 
     pub(crate) fn install_by(self, by: By) -> Result<Handle> {
         let settings = self.resolve(&config::environment)?;
-        let mut installed = installed();
-        if installed.as_ref().is_some_and(|before| before.by == By::Call && before.shared.is_ours()) {
-            return Err(Error::new(
-                ErrorKind::AlreadyInstalled,
-                "selfdump is installed in this process already",
-            )
-            .with_hint("install it once, and clone the Handle for whoever needs it"));
-        }
+        let hold_timeout = settings.hold_timeout;
+        let mut before = begin(|before| match before {
+            Some(before) if before.by == By::Call && before.shared.is_ours() => {
+                Err(Error::new(ErrorKind::AlreadyInstalled, "selfdump is installed in this process already")
+                    .with_hint("install it once, and clone the Handle for whoever needs it"))
+            }
+            // What is off takes nothing over.
+            _ => Ok(settings.enabled),
+        })?;
         if !settings.enabled {
             log::info!("off, because SELFDUMP says so");
-            return Ok(Handle { shared: None, hold_timeout: settings.hold_timeout });
+            return Ok(Handle { shared: None, hold_timeout });
         }
-        let handle = replace(&mut installed, settings, by)?;
-        Ok(handle)
+        let replaced = replace(&mut before, settings, by);
+        let shared = replaced.as_ref().map_err(Clone::clone).map(|installed| installed.shared);
+        // Where nothing was replaced, what there was stays.
+        end(replaced.ok().or(before));
+        Ok(Handle { shared: Some(shared?), hold_timeout })
     }
+}
+
+/// The process in which somebody is installing or uninstalling. It takes as long as a dump that is under way, and no
+/// lock is held for that: a child that is forked meanwhile would find it locked for ever.
+static CHANGING: AtomicI32 = AtomicI32::new(0);
+
+/// Waits until nobody else is at it, and takes what is installed, if `wanted` says so of it. Then [`end`] has to
+/// follow.
+fn begin(wanted: impl Fn(Option<&Installed>) -> Result<bool>) -> Result<Option<Installed>> {
+    loop {
+        let mut installed = installed();
+        if CHANGING.load(Ordering::SeqCst) != process::id() {
+            if !wanted(installed.as_ref())? {
+                return Ok(None);
+            }
+            CHANGING.store(process::id(), Ordering::SeqCst);
+            return Ok(installed.take());
+        }
+        drop(installed);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Puts in what is installed now.
+fn end(now: Option<Installed>) {
+    let mut installed = installed();
+    *installed = now;
+    CHANGING.store(0, Ordering::SeqCst);
 }
 
 fn installed() -> MutexGuard<'static, Option<Installed>> {
@@ -83,8 +118,7 @@ fn installed() -> MutexGuard<'static, Option<Installed>> {
 }
 
 /// Installs in the place of what linking, or the process that this was forked from, has installed.
-fn replace(installed: &mut Option<Installed>, settings: Settings, by: By) -> Result<Handle> {
-    let subject = Subject::new(settings.clone())?;
+fn replace(before: &mut Option<Installed>, settings: Settings, by: By) -> Result<Installed> {
     let shared = Shared::new().map_err(|source| Error::os("make a pipe", source))?;
     let shared: &'static Shared = Box::leak(Box::new(shared));
     // The signals pass to the new agent before the old one ends: at no moment would one of them end the program.
@@ -92,17 +126,20 @@ fn replace(installed: &mut Option<Installed>, settings: Settings, by: By) -> Res
         shared.wake.close();
         return Err(Error::os("register a signal handler", source));
     }
-    if let Some(before) = installed.take() {
+    if let Some(before) = before.take() {
         retire(before, Some((&settings, shared)));
     }
-    let hold_timeout = settings.hold_timeout;
-    let thread = start(&settings, by, shared, subject).inspect_err(|_| {
-        signals(&settings).for_each(handler::give_back);
-        forensic::disarm(shared);
-        shared.wake.close();
-    })?;
-    *installed = Some(Installed { shared, by, settings, thread });
-    Ok(Handle { shared: Some(shared), hold_timeout })
+    // Only now: a dump of the old agent may have come back as another life.
+    let started = Subject::new(settings.clone()).and_then(|subject| start(&settings, by, shared, subject));
+    match started {
+        Ok(thread) => Ok(Installed { shared, by, settings, thread }),
+        Err(error) => {
+            signals(&settings).for_each(handler::give_back);
+            forensic::disarm(shared);
+            shared.wake.close();
+            Err(error)
+        }
+    }
 }
 
 fn start(settings: &Settings, by: By, shared: &'static Shared, subject: Subject) -> Result<JoinHandle<()>> {
@@ -139,18 +176,38 @@ fn retire(old: Installed, successor: Option<(&Settings, &Shared)>) {
         successor.is_some_and(|(settings, _)| signals(settings).any(|taken| taken == signal))
     };
     signals(&old.settings).filter(|&signal| !taken_over(signal)).for_each(handler::give_back);
-    if old.shared.is_ours() {
-        old.shared.stop();
-        // A panic of the agent has been reported where it happened.
-        let _ = old.thread.join();
-        forensic::disarm(old.shared);
-        old.shared.let_everybody_go();
-        if let Some((_, shared)) = successor {
-            hand_over(old.shared, shared);
+    if !old.shared.is_ours() {
+        // In a forked child the thread is not there, and what its handle refers to may be another's by now. The pipe
+        // is the parent's: only the duplicates are closed.
+        std::mem::forget(old.thread);
+        old.shared.wake.close();
+        return;
+    }
+    old.shared.stop();
+    // A panic of the agent has been reported where it happened.
+    let _ = old.thread.join();
+    forensic::disarm(old.shared);
+    old.shared.let_everybody_go();
+    hand_over(old.shared, &old.settings, successor);
+    old.shared.wake.close();
+}
+
+/// What the old agent has not acted upon is the new one's. An exit that is nobody's any more happens as it would have
+/// without us.
+fn hand_over(from: &Shared, settings: &Settings, successor: Option<(&Settings, &Shared)>) {
+    let left = from.wake.clear();
+    if let Some((_, shared)) = successor.filter(|_| left.by(Waker::Signal)) {
+        shared.wake.wake(Waker::Signal);
+    }
+    let Some(signal) = settings.exit_signal.filter(|_| left.by(Waker::Exit)) else { return };
+    match successor.filter(|(settings, _)| settings.exit_signal.is_some()) {
+        Some((_, shared)) => shared.wake.wake(Waker::Exit),
+        None => {
+            if let Err(error) = handler::let_happen(signal) {
+                log::error!("can't send {signal} on: {error}");
+            }
         }
     }
-    // In a forked child the thread is not there, and the pipe is the parent's: only the duplicates are closed.
-    old.shared.wake.close();
 }
 
 /// The way to the agent of this process. Cheap to clone, usable from any thread.
@@ -158,7 +215,7 @@ fn retire(old: Installed, successor: Option<(&Settings, &Shared)>) {
 pub struct Handle {
     /// None where SELFDUMP=off.
     shared: Option<&'static Shared>,
-    hold_timeout: std::time::Duration,
+    hold_timeout: Duration,
 }
 
 impl Handle {
@@ -271,14 +328,13 @@ impl Handle {
         }
         outside_of_hooks("a hook can't wait for the end of the thread that it runs in")?;
         let shared = self.shared()?;
-        let mut installed = installed();
-        match installed.take_if(|installed| std::ptr::eq(installed.shared, shared)) {
-            Some(installed) => {
-                retire(installed, None);
-                Ok(())
-            }
-            None => Err(agent::ended()),
-        }
+        let is_it = |installed: Option<&Installed>| {
+            Ok(installed.is_some_and(|installed| std::ptr::eq(installed.shared, shared)))
+        };
+        let installed = begin(is_it)?.ok_or_else(agent::ended)?;
+        retire(installed, None);
+        end(None);
+        Ok(())
     }
 
     fn add(&self, add: impl FnOnce(&Shared)) -> Result<()> {
@@ -305,15 +361,6 @@ impl Handle {
         }
         Ok(shared)
     }
-}
-
-/// What the old agent has not acted upon is the new one's.
-fn hand_over(from: &Shared, to: &Shared) {
-    let left = from.wake.clear();
-    [Waker::Signal, Waker::Exit]
-        .into_iter()
-        .filter(|&waker| left.by(waker))
-        .for_each(|waker| to.wake.wake(waker));
 }
 
 fn outside_of_hooks(problem: &str) -> Result<()> {

@@ -96,6 +96,8 @@ pub struct Checkpoint {
     pub size: Bytes,
     /// CRIU's account of the dump: how long the program stood still, how many pages were written.
     pub stats: DumpStats,
+    /// The ids of the processes in it, the program's own first.
+    pub processes: Vec<i32>,
 }
 
 /// What a process that came back knows of its past.

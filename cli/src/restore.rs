@@ -27,8 +27,9 @@ pub struct Args {
     /// Let the program run by itself, and return as soon as it runs
     #[arg(long)]
     detach: bool,
-    /// Leave the program stopped, to look at it with a debugger: `gdb -p PID`. `kill -CONT PID` lets it go on
-    #[arg(long)]
+    /// Leave the program stopped, to look at it with a debugger from another terminal: `gdb -p PID`. `kill -CONT PID`
+    /// lets it go on. This command has to stay: the kernel ends stopped programs whose parent is gone
+    #[arg(long, conflicts_with = "detach")]
     stopped: bool,
     /// Pass a setting in, for the program to find in Restored::settings(). May be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]

@@ -84,8 +84,11 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Some(shared) = self.shared else { return };
-        HOLDING.with_borrow_mut(|holding| {
+        // In a forked child there is nothing to be held up, and our locks may be another thread's for ever.
+        let Some(shared) = self.shared.filter(|shared| shared.is_ours()) else { return };
+        // A thread that is ending may have lost its own list.
+        let _ = HOLDING.try_with(|holding| {
+            let mut holding = holding.borrow_mut();
             if let Some(position) = holding.iter().position(|&held| std::ptr::eq(held, shared)) {
                 holding.swap_remove(position);
             }

@@ -2,18 +2,51 @@
 
 use std::fmt;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::holds::Holds;
 use super::hooks::Hooks;
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{Cause, Outcome, Report, Restored};
-use crate::sys::process;
 use crate::sys::wake::{Wake, Waker};
+use crate::sys::{crash, process};
 
 /// Where the outcome of a call goes.
 pub(super) type Caller = Sender<Result<Outcome>>;
+
+/// Where a thread that waits in its panic is told how far its checkpoint has come.
+pub(super) type Panicked = Sender<Progress>;
+
+pub(super) enum Progress {
+    Begun,
+    Done,
+}
+
+/// What a thread in its panic waits on.
+pub(crate) struct Waiting(Receiver<Progress>);
+
+impl Waiting {
+    /// Waits until the agent is done. It may never begin, where it waits for a lock that this thread has; and then not
+    /// be done for as long as it has CRIU at work.
+    pub(crate) fn wait(self, patience: Duration) {
+        let started = Instant::now();
+        let mut begun = false;
+        loop {
+            let bound =
+                if begun || crash::is_dumping() { patience } else { patience.min(crash::BEGIN_WITHIN) };
+            if started.elapsed() > bound {
+                return;
+            }
+            match self.0.recv_timeout(Duration::from_millis(50)) {
+                Ok(Progress::Begun) => begun = true,
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Progress::Done) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
 
 /// It is never freed: a handler may have its address at any time.
 pub(crate) struct Shared {
@@ -30,7 +63,7 @@ struct State {
     /// No more is asked of the agent; the pipe may be closed.
     stopped: bool,
     callers: Vec<Caller>,
-    panics: Vec<(Cause, Caller)>,
+    panics: Vec<(Cause, Panicked)>,
 }
 
 impl fmt::Debug for Shared {
@@ -61,11 +94,11 @@ impl Shared {
     }
 
     /// Asks for a forensic checkpoint, for a thread that waits in its panic.
-    pub(crate) fn call_from_panic(&self, cause: Cause) -> Receiver<Result<Outcome>> {
-        self.ask(|state, caller| state.panics.push((cause, caller)))
+    pub(crate) fn call_from_panic(&self, cause: Cause) -> Waiting {
+        Waiting(self.ask(|state, panicked| state.panics.push((cause, panicked))))
     }
 
-    fn ask(&self, put: impl FnOnce(&mut State, Caller)) -> Receiver<Result<Outcome>> {
+    fn ask<T>(&self, put: impl FnOnce(&mut State, Sender<T>)) -> Receiver<T> {
         let (caller, outcome) = channel();
         let mut state = lock(&self.state);
         // Where it is stopped the caller is dropped, and the receiver tells.
@@ -110,9 +143,9 @@ impl Shared {
         std::mem::take(&mut lock(&self.state).callers)
     }
 
-    pub(super) fn take_panic(&self) -> Option<(Cause, Caller)> {
-        let mut state = lock(&self.state);
-        (!state.panics.is_empty()).then(|| state.panics.remove(0))
+    /// The panics that nobody has dealt with yet. One picture shows them all.
+    pub(super) fn take_panics(&self) -> Vec<(Cause, Panicked)> {
+        std::mem::take(&mut lock(&self.state).panics)
     }
 
     pub(crate) fn before_checkpoint(&self, hook: impl FnMut(&Cause) -> Result<(), String> + Send + 'static) {

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use holds::Hold;
 pub(crate) use holds::held_by_this_thread;
@@ -29,13 +29,16 @@ use crate::sys::signal::Signal;
 use crate::sys::wake::{Wake, Waker, Woken};
 use crate::sys::{self, crash, handler, process, procfs};
 use crate::trigger::Timetable;
-use mailbox::Caller;
+use mailbox::{Caller, Panicked, Progress};
 
 /// The thread's name, by which it is known in `/proc/PID/task/TID/comm`.
 pub(crate) const THREAD_NAME: &str = "selfdump";
 
 /// Plenty for the agent itself, and enough for a hook of the program.
 const STACK: usize = 512 * 1024;
+
+/// How long what is held up sleeps without a look around.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// How many times this process has come back.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -81,8 +84,8 @@ enum Event {
     Wanted { cause: Cause, callers: Vec<Caller> },
     /// The program is to exit with it.
     Exit { signal: Signal, callers: Vec<Caller> },
-    /// A thread waits in its panic, or in the frame where it failed.
-    Forensic { cause: Cause, caller: Option<Caller> },
+    /// Threads wait in their panics, or one in the frame where it failed.
+    Forensic { cause: Cause, panicked: Vec<Panicked> },
     /// It was wanted, and somebody held it up for too long.
     HeldUp { cause: Cause, callers: Vec<Caller>, exit: bool },
     /// The agent is to end.
@@ -133,41 +136,40 @@ impl Agent {
     }
 
     fn run(mut self) {
+        crash::is_agent();
         draft::sweep(&self.subject.instance);
         status::sweep();
         self.status.write();
-        loop {
-            match self.next() {
-                Event::Wanted { cause, callers } => {
-                    let report = self.make(cause);
-                    self.conclude(&report, callers);
-                }
-                Event::Exit { signal, callers } => {
-                    let report = self.make(Cause::Signal { signal: signal.number() });
-                    self.conclude(&report, callers);
-                    self.exit(&report, signal);
-                }
-                Event::Forensic { cause, caller } => {
-                    let is_crash = matches!(cause, Cause::FatalSignal { .. });
-                    let report = self.dump(cause);
-                    self.conclude(&report, caller.into_iter().collect());
-                    if is_crash {
-                        crash::done();
-                    }
-                }
-                Event::HeldUp { cause, callers, exit } => {
-                    let error = self.shared.holds.error(self.subject.settings.hold_timeout);
-                    let report = failed(cause, SystemTime::now(), error);
-                    self.conclude(&report, callers);
-                    if let Some(signal) = self.subject.settings.exit_signal.filter(|_| exit) {
-                        self.exit(&report, signal);
-                    }
-                }
-                Event::Stop => break,
-            }
-        }
+        // A panic of ours, or of the program's logger, is not the end of the agent.
+        while catch_unwind(AssertUnwindSafe(|| self.turn())).unwrap_or(true) {}
         self.pending.hand_back(&self.shared.wake);
         Status::forget_running(&self.subject.life);
+    }
+
+    /// Does one thing; false when it is the end.
+    fn turn(&mut self) -> bool {
+        match self.next() {
+            Event::Wanted { cause, callers } => {
+                let report = self.make(cause);
+                self.conclude(&report, callers);
+            }
+            Event::Exit { signal, callers } => {
+                let report = self.make(Cause::Signal { signal: signal.number() });
+                self.conclude(&report, callers);
+                self.exit(&report, signal);
+            }
+            Event::Forensic { cause, panicked } => self.make_forensic(cause, panicked),
+            Event::HeldUp { cause, callers, exit } => {
+                let error = self.shared.holds.error(self.subject.settings.hold_timeout);
+                let report = failed(cause, SystemTime::now(), error);
+                self.conclude(&report, callers);
+                if let Some(signal) = self.subject.settings.exit_signal.filter(|_| exit) {
+                    self.exit(&report, signal);
+                }
+            }
+            Event::Stop => return false,
+        }
+        true
     }
 
     /// Sleeps until there is something to do.
@@ -178,14 +180,18 @@ impl Agent {
             if self.shared.is_stopped() {
                 return Event::Stop;
             }
+            self.mend_the_pipe();
             let woken = self.shared.wake.clear();
             self.pending.add(woken);
             if let Some(event) = self.crash().or_else(|| self.panic()).or_else(|| self.wanted()) {
                 return event;
             }
             self.shared.wake.wait(self.next_look());
-            self.timetable.look(Instant::now());
-            self.look_at_the_handlers();
+            // What is held up waits for longer than the schedule would have us sleep.
+            if self.pending.held_up.is_none() {
+                self.timetable.look(Instant::now());
+            }
+            self.look_around();
         }
     }
 
@@ -193,26 +199,31 @@ impl Agent {
     fn next_look(&self) -> Instant {
         let patience = self.subject.settings.hold_timeout;
         match self.pending.held_up.and_then(|since| since.checked_add(patience)) {
-            Some(end) => end,
+            Some(end) => end.min(Instant::now() + LOOK),
             None => self.timetable.next_look(self.pending.signal),
         }
     }
 
     fn crash(&mut self) -> Option<Event> {
         std::mem::take(&mut self.pending.crash).then(|| {
-            let crash::Crash { signal, thread, address } = crash::begin();
-            Event::Forensic { cause: Cause::FatalSignal { signal, thread, address }, caller: None }
+            let crash::Crash { signal, thread, address } = crash::look();
+            let cause = Cause::FatalSignal { signal, thread, address };
+            Event::Forensic { cause, panicked: Vec::new() }
         })
     }
 
     fn panic(&self) -> Option<Event> {
-        let (cause, caller) = self.shared.take_panic()?;
-        Some(Event::Forensic { cause, caller: Some(caller) })
+        let (mut causes, panicked): (Vec<Cause>, Vec<Panicked>) =
+            self.shared.take_panics().into_iter().unzip();
+        (!causes.is_empty()).then(|| Event::Forensic { cause: causes.remove(0), panicked })
     }
 
     /// What is wanted now, if nobody holds it up or it has waited for long enough. It serves all who have asked.
     fn wanted(&mut self) -> Option<Event> {
-        let cause = self.cause()?;
+        let Some(cause) = self.cause() else {
+            self.pending.held_up = None;
+            return None;
+        };
         if self.shared.holds.begin() {
             self.pending.held_up = None;
         } else {
@@ -260,12 +271,40 @@ impl Agent {
         report
     }
 
-    /// A panic of ours is a failed checkpoint, not the end of the agent.
+    /// Makes one for whoever waits for it where it went wrong. They may hold any lock, that of the program's logger, say:
+    /// they are let go before anything is logged, and nothing of the program is called.
+    fn make_forensic(&mut self, cause: Cause, panicked: Vec<Panicked>) {
+        let is_crash = matches!(cause, Cause::FatalSignal { .. });
+        // The crashed thread may hold the allocator's lock: whoever gets past this has not to wait for it.
+        drop(std::hint::black_box(Box::new(0_u64)));
+        match is_crash {
+            true => crash::begin(),
+            false => panicked.iter().for_each(|panicked| drop(panicked.send(Progress::Begun))),
+        }
+        let report = self.dump(cause);
+        if let Ok(Outcome::Restored(restored)) = &report.outcome {
+            self.begin_life(restored);
+        } else {
+            self.record(&report);
+        }
+        match is_crash {
+            true => crash::done(),
+            false => panicked.iter().for_each(|panicked| drop(panicked.send(Progress::Done))),
+        }
+        say(&report);
+    }
+
+    /// A panic of ours is a failed checkpoint.
     fn dump(&mut self, cause: Cause) -> Report {
         let started = SystemTime::now();
-        let thawed = || self.shared.holds.end();
+        let thawed = || {
+            crash::set_dumping(false);
+            self.shared.holds.end();
+        };
         let subject = &mut self.subject;
+        crash::set_dumping(true);
         let made = catch_unwind(AssertUnwindSafe(|| checkpoint::run(subject, cause.clone(), &thawed)));
+        thawed();
         made.unwrap_or_else(|_| {
             let error = Error::new(ErrorKind::Io, "selfdump itself panicked; the program goes on")
                 .with_hint("this is a bug in selfdump; the panic's message says where");
@@ -275,17 +314,17 @@ impl Agent {
 
     /// Tells everybody what came of it.
     fn conclude(&mut self, report: &Report, callers: Vec<Caller>) {
-        GENERATION.store(self.subject.life.generation, Ordering::Relaxed);
         match &report.outcome {
-            Ok(Outcome::Restored(restored)) => self.come_back(restored),
-            _ => {
-                self.status.life = self.subject.life.clone();
-                self.status.record(report);
-                self.status.write();
+            Ok(Outcome::Restored(restored)) => {
+                self.begin_life(restored);
                 say(report);
-                if !report.cause.is_forensic() {
-                    self.shared.hooks.after(report);
-                }
+                self.shared.hooks.on_restore(restored);
+                self.timetable.restart(Instant::now(), seed());
+            }
+            _ => {
+                self.record(report);
+                say(report);
+                self.shared.hooks.after(report);
                 self.timetable.ended(Instant::now(), pause(report));
             }
         }
@@ -295,45 +334,69 @@ impl Agent {
         }
     }
 
-    fn come_back(&mut self, restored: &Restored) {
+    fn record(&mut self, report: &Report) {
+        self.status.record(report);
+        self.status.write();
+    }
+
+    /// In the process that came back.
+    fn begin_life(&mut self, restored: &Restored) {
+        GENERATION.store(self.subject.life.generation, Ordering::Relaxed);
         // Checkpoints that were asked for during the dump may as well have been asked for since the restore, and
         // would be lost; but an exit was meant for the life before this one.
         let woken = self.shared.wake.clear();
         self.pending.add(woken);
         self.pending.exit = false;
-        self.status.come_back(&self.subject.life, &restored.id);
-        log::info!("restored from {} as generation {}", restored.id, restored.generation);
-        self.shared.hooks.on_restore(restored);
-        self.timetable.restart(Instant::now(), seed());
+        self.status.come_back(&self.subject.life, Some(&restored.id));
     }
 
     /// Ends the program as it was configured to, or as it would have ended without us.
     fn exit(&self, report: &Report, signal: Signal) {
         match &report.outcome {
             Ok(Outcome::Saved(checkpoint)) => match &self.subject.settings.exit {
-                Exit::Status(status) => process::exit_at_once(*status),
+                Exit::Status(status) => {
+                    // They are in the checkpoint, and have to be gone for it to come back.
+                    process::kill_descendants(&checkpoint.processes);
+                    process::exit_at_once(*status)
+                }
                 Exit::Call(call) => {
                     if catch_unwind(AssertUnwindSafe(|| call(checkpoint))).is_err() {
-                        log::error!("the program's way to exit panicked");
+                        exit_as_before(signal);
                     }
                 }
             },
             Ok(Outcome::Restored(_)) => {}
-            Err(_) => {
-                log::warn!("{signal} has the effect that it had without selfdump");
-                if let Err(error) = handler::let_happen(signal) {
-                    log::error!("can't send {signal} on: {error}");
-                }
-            }
+            Err(_) => exit_as_before(signal),
         }
     }
 
-    /// Notices a program that has put a handler in the place of ours.
-    fn look_at_the_handlers(&mut self) {
+    /// The program may have closed all descriptors that it doesn't know.
+    fn mend_the_pipe(&self) {
+        match self.shared.wake.mend() {
+            Ok(false) => {}
+            Ok(true) => log::warn!(
+                "the program has closed selfdump's descriptors; there are new ones now, and signals of the last minute may be lost"
+            ),
+            Err(error) => log::error!(
+                "the program has closed selfdump's descriptors, and new ones can't be had: {error}"
+            ),
+        }
+    }
+
+    /// Notices what nobody tells: a program that has put a handler in the place of ours, and a process that came back
+    /// as a part of another one's checkpoint.
+    fn look_around(&mut self) {
+        if self.subject.notice_a_restore() {
+            GENERATION.store(self.subject.life.generation, Ordering::Relaxed);
+            self.status.come_back(&self.subject.life, None);
+            self.timetable.restart(Instant::now(), seed());
+        }
         let settings = &self.subject.settings;
         let armed = std::iter::once(settings.signal).chain(settings.exit_signal);
-        let lost: Vec<String> =
-            armed.filter(|&signal| !handler::is_in_place(signal)).map(|signal| signal.to_string()).collect();
+        let lost: Vec<String> = armed
+            .filter(|&signal| handler::is_overwritten(signal))
+            .map(|signal| signal.to_string())
+            .collect();
         if lost != self.status.overwritten_signals {
             for signal in lost.iter().filter(|signal| !self.status.overwritten_signals.contains(signal)) {
                 log::warn!(
@@ -343,6 +406,13 @@ impl Agent {
             self.status.overwritten_signals = lost;
             self.status.write();
         }
+    }
+}
+
+/// What the exit signal did without us happens, and from here on.
+fn exit_as_before(signal: Signal) {
+    if let Err(error) = handler::let_happen(signal) {
+        log::error!("can't send {signal} on: {error}");
     }
 }
 
@@ -358,15 +428,16 @@ fn failed(cause: Cause, started: SystemTime, error: Error) -> Report {
 }
 
 /// How long the program stood still for a checkpoint.
-fn pause(report: &Report) -> Option<std::time::Duration> {
+fn pause(report: &Report) -> Option<Duration> {
     match &report.outcome {
         Ok(Outcome::Saved(checkpoint)) => Some(checkpoint.stats.frozen),
         _ => None,
     }
 }
 
+/// Logs what came of it. A logger of the program that panics is not to keep anybody from being told.
 fn say(report: &Report) {
-    match &report.outcome {
+    let logged = catch_unwind(AssertUnwindSafe(|| match &report.outcome {
         Ok(Outcome::Saved(checkpoint)) => log::info!(
             "saved {} ({}): {}, stood still for {:.1} ms",
             checkpoint.id,
@@ -374,7 +445,11 @@ fn say(report: &Report) {
             checkpoint.size,
             checkpoint.stats.frozen.as_secs_f64() * 1e3
         ),
-        Ok(Outcome::Restored(_)) => {}
+        Ok(Outcome::Restored(restored)) => {
+            log::info!("restored from {} as generation {}", restored.id, restored.generation);
+        }
         Err(error) => log::error!("no checkpoint ({}): {}: {error:?}", report.cause, error.kind().name()),
-    }
+    }));
+    // The panic has said so itself.
+    drop(logged);
 }

@@ -54,11 +54,13 @@ pub struct Config {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Exit {
-    /// At once, with this status: no buffer is flushed, no destructor or exit handler runs. What stands in the
-    /// program's buffers is in the checkpoint, and is written by the process that comes back; written here as well
-    /// it would be there twice.
+    /// At once, with this status, and its children with it, which are in the checkpoint: no buffer is flushed, no
+    /// destructor or exit handler runs. What stands in the program's buffers is in the checkpoint, and is written by
+    /// the process that comes back; written here as well it would be there twice.
     Status(u8),
-    /// As this decides, which is called in selfdump's thread. If it returns, the program goes on.
+    /// As this decides, which is called in selfdump's thread. If it returns, the program goes on; if it panics, what
+    /// the signal did before happens. Children that are left keep the program from coming back, since it needs their
+    /// process ids: [`Checkpoint::processes`] names them.
     Call(Arc<dyn Fn(&Checkpoint) + Send + Sync>),
 }
 
@@ -132,8 +134,8 @@ impl Config {
         self
     }
 
-    /// A signal that asks for a checkpoint and then ends the program, as notices of preemption want it. What the
-    /// signal did before happens after all if the checkpoint fails.
+    /// A signal that asks for a checkpoint and then ends the program, as notices of preemption want it. If the
+    /// checkpoint fails, what the signal did before happens after all, and from then on.
     pub fn exit_signal(mut self, signal: Signal) -> Config {
         self.exit_signal = Some(signal);
         self

@@ -113,7 +113,7 @@ fn schedule(config: &Config, variables: &Variables<'_>) -> Result<Schedule> {
     let every = variables.or(config.every, left("SELFDUMP_EVERY"))?;
     let overhead = variables.or(config.overhead.map(Fraction), left("SELFDUMP_OVERHEAD"))?;
     let mtbf = variables.or(config.mtbf, left("SELFDUMP_MTBF"))?;
-    let jitter = variables.or(config.jitter, "SELFDUMP_JITTER")?;
+    let jitter = variables.or(config.jitter, left("SELFDUMP_JITTER"))?;
     if jitter.is_some() && every.is_none() {
         return Err(Error::new(ErrorKind::Config, "a jitter without a period")
             .with_hint("set SELFDUMP_EVERY or Config::every as well, or leave SELFDUMP_JITTER unset"));

@@ -30,10 +30,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
 use crate::image;
 use crate::store::catalogue::{self, Entry};
-use crate::store::handover::{self, Ready};
+use crate::store::handover;
 use crate::store::layout;
 use crate::store::life::Here;
-use crate::store::manifest::Manifest;
+use crate::store::manifest::{Manifest, Program};
 use crate::sys::{self, procfs};
 use files::{Now, World};
 use stdio::Reconnected;
@@ -185,19 +185,13 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
 /// file that it had open is not what it has to be, and whatever else CRIU meets. Files are then as they were before.
 pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
-    let handover = handover(manifest, options)?;
+    let Program { runtime, .. } = &manifest.program;
+    let handover = handover::lay_ready(runtime, manifest.pid(), &manifest.id, &options.settings)?;
     let restored = with_another_try(entry, manifest, options);
-    if let Some(handover) = handover.filter(|_| restored.is_err()) {
+    if restored.is_err() {
         handover.take_back();
     }
     restored
-}
-
-fn handover(manifest: &Manifest, options: &Options) -> Result<Option<Ready>> {
-    match options.settings.is_empty() {
-        true => Ok(None),
-        false => handover::lay_ready(manifest.pid(), &manifest.id, &options.settings).map(Some),
-    }
 }
 
 fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Result<Revived> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,13 +27,26 @@ struct Handover {
 /// A handover that lies ready. It is taken back when the restore fails.
 pub(crate) struct Ready(PathBuf);
 
-/// Lays settings ready for the process `pid` of this pid namespace, which is to come back from `checkpoint`.
-pub(crate) fn lay_ready(pid: i32, checkpoint: &str, settings: &BTreeMap<String, String>) -> Result<Ready> {
+/// Lays settings ready in the program's runtime `folder` for the process `pid` of this pid namespace, which is to come
+/// back from `checkpoint`. Where there are none, what an earlier restore has left is taken away.
+pub(crate) fn lay_ready(
+    folder: &Path,
+    pid: i32,
+    checkpoint: &str,
+    settings: &BTreeMap<String, String>,
+) -> Result<Ready> {
     let namespace = procfs::pid_namespace(crate::sys::process::id())
         .map_err(|source| Error::os("read /proc about this process", source))?;
-    let folder = runtime::folder();
-    disk::make_all_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
-    let path = layout::handover(&folder, namespace, pid);
+    let path = layout::handover(folder, namespace, pid);
+    if settings.is_empty() {
+        return match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound && folder.is_dir() => {
+                Err(Error::io("take away", &path, source))
+            }
+            _ => Ok(Ready(path)),
+        };
+    }
+    disk::make_all_private(folder).map_err(|source| Error::io("make", folder, source))?;
     let handover = Handover { checkpoint: checkpoint.to_owned(), settings: settings.clone() };
     let text = serde_json::to_vec(&handover).map_err(io::Error::from);
     text.and_then(|text| disk::replace(&path, &text, checkpoint.rsplit('/').next().unwrap_or_default()))

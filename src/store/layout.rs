@@ -42,8 +42,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(store: &Path, name: &str, pid: i32, start_ticks: u64) -> Instance {
-        Instance { store: store.to_owned(), name: name.to_owned(), instance: format!("{pid}-{start_ticks}") }
+    pub(crate) fn new(store: &Path, name: &str, instance: String) -> Instance {
+        Instance { store: store.to_owned(), name: name.to_owned(), instance }
     }
 
     pub(crate) fn folder(&self) -> PathBuf {

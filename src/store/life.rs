@@ -5,6 +5,8 @@
 //! checkpoints, so each checkpoint and each draft says which life wrote it, and a life touches only its own
 //! and those of lives that are over for certain.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
 use crate::sys::procfs;
@@ -64,9 +66,41 @@ impl Here {
     }
 }
 
+/// The life that this process is in, and the instance that it belongs to. One process has one, however often selfdump
+/// is installed in it.
+static CURRENT: Mutex<Option<(Life, String)>> = Mutex::new(None);
+
 impl Life {
+    /// The life of this process, and the name of its instance: the process id and the start of its first life. What
+    /// was forked since, or came back as a part of another's checkpoint, begins a life of its own.
+    pub(crate) fn of_this_process() -> std::io::Result<(Life, String)> {
+        let mut current = current();
+        if let Some((life, instance)) = &*current {
+            if life.pid == crate::sys::process::id() {
+                return Ok((life.clone(), instance.clone()));
+            }
+        }
+        let life = Life::begin(0)?;
+        let instance = format!("{}-{}", life.pid, life.start_ticks);
+        *current = Some((life.clone(), instance.clone()));
+        Ok((life, instance))
+    }
+
+    /// The life that follows this one in the process that came back.
+    pub(crate) fn next(&self) -> Life {
+        let generation = self.generation + 1;
+        let next = Life::begin(generation).unwrap_or_else(|error| {
+            log::warn!("can't read /proc about this process: {error}");
+            Life { id: format!("{}+", self.id), generation, ..self.clone() }
+        });
+        if let Some((life, _)) = &mut *current() {
+            *life = next.clone();
+        }
+        next
+    }
+
     /// The life of this process, after `generation` others.
-    pub(crate) fn begin(generation: u64) -> std::io::Result<Life> {
+    fn begin(generation: u64) -> std::io::Result<Life> {
         let here = Here::look()?;
         let pid = crate::sys::process::id();
         Ok(Life {
@@ -79,9 +113,7 @@ impl Life {
             machine: here.machine,
         })
     }
-}
 
-impl Life {
     /// Whether this process is still the one that began this life. One that came back from a checkpoint isn't: it
     /// was started anew, if under the same number.
     pub(crate) fn goes_on(&self) -> std::io::Result<bool> {
@@ -91,6 +123,10 @@ impl Life {
             && here.pid_namespace == self.pid_namespace
             && procfs::same_start(start_ticks, self.start_ticks))
     }
+}
+
+fn current() -> MutexGuard<'static, Option<(Life, String)>> {
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -137,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_life_goes_on_only_in_the_process_that_began_it() {
-        let ours = Life::begin(0).unwrap();
+        let (ours, instance) = Life::of_this_process().unwrap();
+        assert_eq!(Life::of_this_process().unwrap(), (ours.clone(), instance), "there is one");
         assert!(ours.goes_on().unwrap());
         let earlier = Life { start_ticks: ours.start_ticks - 100, ..ours.clone() };
         let elsewhere = Life { boot_id: "another".into(), ..ours };

@@ -72,6 +72,8 @@ pub struct Program {
     pub selfdump: String,
     /// What it wants to become of files that have changed since, at a restore.
     pub file_rules: Vec<FileRule>,
+    /// The folder in which it looks, when it comes back, for what the restorer has for it.
+    pub runtime: PathBuf,
 }
 
 /// What dumped it.

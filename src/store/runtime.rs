@@ -7,7 +7,7 @@ use crate::config;
 use crate::sys::process;
 
 /// The runtime folder of this user.
-pub(super) fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let runtime = config::environment("XDG_RUNTIME_DIR").map(PathBuf::from);
     layout::runtime_folder(process::is_root(), runtime, process::user().1)
 }

@@ -126,9 +126,9 @@ impl Status {
 
     /// Begins the life that came back from a checkpoint. The store is left as it is; what runs now is told
     /// in the runtime folder alone.
-    pub(crate) fn come_back(&mut self, life: &Life, from: &str) {
+    pub(crate) fn come_back(&mut self, life: &Life, from: Option<&str>) {
         self.life = life.clone();
-        self.restored_from = Some(from.to_owned());
+        self.restored_from = from.map(str::to_owned);
         self.write_running();
     }
 

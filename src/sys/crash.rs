@@ -3,17 +3,23 @@
 //!
 //! Everything here that runs in the crashed thread is async-signal-safe: atomics, system calls, nothing else. The
 //! thread may have crashed anywhere, with any lock held, so the wait is bounded twice: the agent has to say soon
-//! that it has begun (it can't if it waits for a lock of the allocator, say), and has to be done in time.
+//! that it has begun, after it has allocated something (it can't if it waits for a lock of the allocator), and has to
+//! be done in time. While it is at work on another dump the thread waits for that as well.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst,
+};
+
 use std::time::{Duration, Instant};
 
-use super::handler::{current, set};
+use nix::errno::Errno;
+
+use super::handler::{InFlight, current, set};
 use super::process;
 use super::wake::{Wake, Waker};
 
@@ -21,7 +27,7 @@ use super::wake::{Wake, Waker};
 pub(crate) const FATAL: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 /// How soon the agent has to have begun.
-const BEGIN_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long linking waits for the program's runtime to have put its own handlers in place.
 const RUNTIME_WITHIN: Duration = Duration::from_millis(200);
@@ -54,7 +60,11 @@ struct State {
     wake: AtomicPtr<Wake>,
     owner: AtomicI32,
     patience_ms: AtomicU64,
-    in_flight: AtomicUsize,
+    /// Whether the agent has CRIU at work.
+    dumping: AtomicBool,
+    /// The agent's own thread, which can't wait for itself.
+    agent: AtomicI32,
+    in_flight: InFlight,
     /// What was there before, in the order of [`FATAL`].
     old: UnsafeCell<[libc::sigaction; FATAL.len()]>,
 }
@@ -71,7 +81,9 @@ static STATE: State = State {
     wake: AtomicPtr::new(ptr::null_mut()),
     owner: AtomicI32::new(0),
     patience_ms: AtomicU64::new(0),
-    in_flight: AtomicUsize::new(0),
+    dumping: AtomicBool::new(false),
+    agent: AtomicI32::new(0),
+    in_flight: InFlight::new(),
     // SAFETY: a sigaction is plain data, for which zeros are valid: the default action.
     old: UnsafeCell::new(unsafe { mem::zeroed() }),
 };
@@ -108,13 +120,7 @@ pub(crate) fn disarm() {
         }
     }
     STATE.wake.store(ptr::null_mut(), SeqCst);
-    if STATE.owner.load(SeqCst) != process::id() {
-        // In a forked child the threads that were counted are not there.
-        STATE.in_flight.store(0, SeqCst);
-    }
-    while STATE.in_flight.load(SeqCst) != 0 {
-        std::thread::yield_now();
-    }
+    STATE.in_flight.settle();
 }
 
 /// Waits until the runtime of a Rust program has looked at SIGSEGV, or can't be expected to any more. Where it finds
@@ -128,16 +134,39 @@ pub(crate) fn wait_for_the_runtime() {
     }
 }
 
-/// The agent has begun to deal with the crash.
-pub(crate) fn begin() -> Crash {
+/// The calling thread is the agent.
+pub(crate) fn is_agent() {
+    STATE.agent.store(process::thread(), SeqCst);
+}
+
+/// What has crashed. The agent has not begun by that.
+pub(crate) fn look() -> Crash {
     let address = STATE.address.load(SeqCst) as u64;
-    let crash = Crash {
+    Crash {
         signal: STATE.signal.load(SeqCst),
         thread: STATE.thread.load(SeqCst),
         address: (STATE.by_kernel.load(SeqCst) != 0).then_some(address),
-    };
+    }
+}
+
+/// The agent has begun to deal with the crash.
+pub(crate) fn begin() {
     let _ = STATE.progress.compare_exchange(ASKED, BEGUN, SeqCst, SeqCst);
-    crash
+}
+
+/// Whether a thread of the process has crashed and waits where it did.
+pub(crate) fn is_under_way() -> bool {
+    matches!(STATE.progress.load(SeqCst), ASKED | BEGUN)
+}
+
+/// Whether the agent has CRIU at work; who waits for it then waits for that as well.
+pub(crate) fn set_dumping(dumping: bool) {
+    STATE.dumping.store(dumping, SeqCst);
+}
+
+/// The same for others that wait for the agent.
+pub(crate) fn is_dumping() -> bool {
+    STATE.dumping.load(SeqCst)
 }
 
 /// The agent is done: the crashed thread may die.
@@ -146,9 +175,11 @@ pub(crate) fn done() {
 }
 
 extern "C" fn handler(signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
-    STATE.in_flight.fetch_add(1, SeqCst);
+    let errno = Errno::last_raw();
+    STATE.in_flight.enter();
     let wake = STATE.wake.load(SeqCst);
-    if !wake.is_null() && STATE.owner.load(SeqCst) == process::id() {
+    let is_agent = STATE.agent.load(SeqCst) == process::thread();
+    if !wake.is_null() && !is_agent && STATE.owner.load(SeqCst) == process::id() {
         // SAFETY: the kernel passes a siginfo; what is armed lives as long as the process, and is closed only when
         // no thread is in flight.
         unsafe { report(signal, &*info, &*wake) };
@@ -157,7 +188,9 @@ extern "C" fn handler(signal: c_int, info: *mut libc::siginfo_t, _context: *mut 
     // SAFETY: the kernel passes a siginfo.
     let was_sent = unsafe { (*info).si_code } <= 0;
     die_as_before(signal, was_sent);
-    STATE.in_flight.fetch_sub(1, SeqCst);
+    STATE.in_flight.leave();
+    // A handler of the program may bring it round yet.
+    Errno::set_raw(errno);
 }
 
 /// Tells the agent, unless another thread has crashed before this one.
@@ -170,7 +203,8 @@ unsafe fn report(signal: c_int, info: &libc::siginfo_t, wake: &Wake) {
     }
     STATE.signal.store(signal, SeqCst);
     STATE.thread.store(process::thread(), SeqCst);
-    let by_kernel = info.si_code > 0 && signal != libc::SIGABRT;
+    // SI_KERNEL comes without an address: that of a pointer that no address space has is not told.
+    let by_kernel = info.si_code > 0 && info.si_code != libc::SI_KERNEL && signal != libc::SIGABRT;
     STATE.by_kernel.store(u32::from(by_kernel), SeqCst);
     if by_kernel {
         // SAFETY: a siginfo of these signals that the kernel sent has an address.
@@ -186,6 +220,7 @@ fn await_the_agent() {
         let bound = match STATE.progress.load(SeqCst) {
             DONE => return,
             BEGUN => patience,
+            _ if STATE.dumping.load(SeqCst) => patience,
             _ => patience.min(BEGIN_WITHIN),
         };
         if now().saturating_sub(started) > bound {

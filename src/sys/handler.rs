@@ -19,7 +19,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicIsize, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 
 use nix::errno::Errno;
 
@@ -36,6 +36,39 @@ pub(crate) enum Before {
     Deferred,
 }
 
+/// The threads that are in a handler just now.
+pub(super) struct InFlight {
+    count: AtomicIsize,
+    /// The process that counts. In a forked child the threads of the parent are not there.
+    process: AtomicI32,
+}
+
+impl InFlight {
+    pub(super) const fn new() -> InFlight {
+        InFlight { count: AtomicIsize::new(0), process: AtomicI32::new(0) }
+    }
+
+    /// Async-signal-safe, as is `leave`.
+    pub(super) fn enter(&self) {
+        self.count.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn leave(&self) {
+        self.count.fetch_sub(1, SeqCst);
+    }
+
+    /// Waits until no thread is in flight that was when this was called.
+    pub(super) fn settle(&self) {
+        if self.process.swap(process::id(), SeqCst) != process::id() {
+            self.count.store(0, SeqCst);
+        }
+        // Below zero where a thread of a forked child was in flight when the count was begun anew.
+        while self.count.load(SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
 type Action = libc::sigaction;
 type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
@@ -45,16 +78,21 @@ const LAYERS: usize = 4;
 /// The handler of each layer.
 const HANDLERS: [Handler; LAYERS] = [handler::<0>, handler::<1>, handler::<2>, handler::<3>];
 
+/// Whom a signal wakes. It is never freed, since a handler may be reading it at any time.
+struct Armed {
+    wake: &'static Wake,
+    waker: Waker,
+    /// The process that armed it.
+    owner: i32,
+    before: Before,
+}
+
 /// One signal's handlers.
 struct Slot {
-    /// Whom to wake; null where the signal is nobody's.
-    wake: AtomicPtr<Wake>,
-    waker: AtomicU8,
-    /// The process that armed it.
-    owner: AtomicI32,
-    deferred: AtomicBool,
-    /// How many threads are in a handler and may be using `wake` or reading `replaced`.
-    in_flight: AtomicUsize,
+    /// Null where the signal is nobody's.
+    armed: AtomicPtr<Armed>,
+    /// The threads that are in a handler, and may be using what was armed or reading `replaced`.
+    in_flight: InFlight,
     /// How many layers were put in place and not taken out again. The topmost is the one that wakes.
     layers: AtomicUsize,
     /// What each layer has replaced.
@@ -70,11 +108,8 @@ static SLOTS: [Slot; 65] = [const { Slot::new() }; 65];
 impl Slot {
     const fn new() -> Slot {
         Slot {
-            wake: AtomicPtr::new(ptr::null_mut()),
-            waker: AtomicU8::new(0),
-            owner: AtomicI32::new(0),
-            deferred: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
+            armed: AtomicPtr::new(ptr::null_mut()),
+            in_flight: InFlight::new(),
             layers: AtomicUsize::new(0),
             // SAFETY: a sigaction is plain data, for which zeros are valid: the default action.
             replaced: [const { UnsafeCell::new(unsafe { mem::zeroed() }) }; LAYERS],
@@ -85,15 +120,9 @@ impl Slot {
         &SLOTS[signal.number() as usize]
     }
 
-    /// Waits until no thread uses what the slot pointed to. The handler never waits for anything, so this is short.
-    fn settle(&self) {
-        if self.owner.load(SeqCst) != process::id() {
-            // In a forked child the threads that were counted are not there.
-            self.in_flight.store(0, SeqCst);
-        }
-        while self.in_flight.load(SeqCst) != 0 {
-            std::thread::yield_now();
-        }
+    fn armed(&self) -> Option<&'static Armed> {
+        // SAFETY: what is armed is never freed.
+        unsafe { self.armed.load(SeqCst).as_ref() }
     }
 
     /// Whether an action is that of the topmost layer.
@@ -117,30 +146,35 @@ impl Slot {
         }
         // SAFETY: the layer's handler isn't in place, and no thread is in it.
         unsafe { *self.replaced[layer].get() = there };
-        // The mask stays: the handler that is chained to may count on it.
+        // The mask and the flags of a handler stay: it may count on them, on interrupting a read, say.
         let mut ours = there;
         ours.sa_sigaction = HANDLERS[layer] as *const () as libc::sighandler_t;
-        ours.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+        ours.sa_flags = libc::SA_SIGINFO
+            | match there.sa_sigaction {
+                libc::SIG_DFL | libc::SIG_IGN => libc::SA_RESTART | libc::SA_ONSTACK,
+                _ => there.sa_flags & (libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_NODEFER),
+            };
         self.layers.store(layer + 1, SeqCst);
         set(signal.number(), &ours).inspect_err(|_| self.layers.store(layer, SeqCst))
     }
 }
 
 /// Has `wake` woken by `signal` in this process. A signal that is armed already passes from whoever had it to
-/// `wake` without a moment in which it would be nobody's.
+/// `wake` at once: at no moment is it nobody's. Whom it woke before isn't used any more when this returns.
 pub(crate) fn arm(signal: Signal, wake: &'static Wake, waker: Waker, before: Before) -> io::Result<()> {
     let slot = Slot::of(signal);
-    slot.wake.store(ptr::null_mut(), SeqCst);
-    slot.settle();
-    slot.waker.store(waker as u8, SeqCst);
-    slot.owner.store(process::id(), SeqCst);
-    slot.deferred.store(before == Before::Deferred, SeqCst);
-    slot.wake.store(ptr::from_ref(wake).cast_mut(), SeqCst);
-    slot.put_on_top(signal).inspect_err(|_| slot.wake.store(ptr::null_mut(), SeqCst))
+    let armed = Box::leak(Box::new(Armed { wake, waker, owner: process::id(), before }));
+    let earlier = slot.armed.swap(armed, SeqCst);
+    slot.in_flight.settle();
+    slot.put_on_top(signal).inspect_err(|_| slot.armed.store(earlier, SeqCst))
 }
 
-/// Whether the signal still comes to us: the program hasn't put another handler in our place.
-pub(crate) fn is_in_place(signal: Signal) -> bool {
+/// Whether the program has put another handler in the place of ours, for a signal that is armed.
+pub(crate) fn is_overwritten(signal: Signal) -> bool {
+    Slot::of(signal).armed().is_some() && !is_in_place(signal)
+}
+
+fn is_in_place(signal: Signal) -> bool {
     current(signal.number()).is_ok_and(|action| Slot::of(signal).is_topmost(&action))
 }
 
@@ -153,8 +187,8 @@ pub(crate) fn give_back(signal: Signal) {
             slot.layers.store(layer, SeqCst);
         }
     }
-    slot.wake.store(ptr::null_mut(), SeqCst);
-    slot.settle();
+    slot.armed.store(ptr::null_mut(), SeqCst);
+    slot.in_flight.settle();
 }
 
 /// Has a deferred signal's old action happen after all, and from here on.
@@ -166,25 +200,41 @@ pub(crate) fn let_happen(signal: Signal) -> io::Result<()> {
 extern "C" fn handler<const LAYER: usize>(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
     let slot = &SLOTS[signal as usize];
-    slot.in_flight.fetch_add(1, SeqCst);
+    slot.in_flight.enter();
     let replaced = slot.replaced(LAYER);
-    let wake = slot.wake.load(SeqCst);
-    let is_armed = !wake.is_null() && slot.layers.load(SeqCst) == LAYER + 1;
-    let is_owner = slot.owner.load(SeqCst) == process::id();
-    if is_armed && is_owner {
-        // SAFETY: what is armed lives as long as the process, and is closed only after `settle`.
-        unsafe { (*wake).wake_by(slot.waker.load(SeqCst)) };
+    let armed = slot.armed().filter(|_| slot.layers.load(SeqCst) == LAYER + 1);
+    let is_owner = armed.is_some_and(|armed| armed.owner == process::id());
+    if let Some(armed) = armed.filter(|_| is_owner) {
+        armed.wake.wake(armed.waker);
     }
-    slot.in_flight.fetch_sub(1, SeqCst);
-    match is_armed && slot.deferred.load(SeqCst) {
-        true if is_owner => {}
-        true => happen_here(signal, &replaced),
-        false => call(&replaced, signal, info, context),
+    slot.in_flight.leave();
+    match armed.map(|armed| armed.before) {
+        Some(Before::Deferred) if is_owner => {}
+        // In a forked child it does what it did before.
+        Some(Before::Deferred) => happen_here(signal, &replaced),
+        Some(Before::Chained) => call(&replaced, signal, info, context),
+        // It was on its way to us when it was given back, or the program has put us back in place.
+        None if is_default(&replaced) && !is_somebody_else_s::<LAYER>(signal) => {
+            happen_here(signal, &replaced)
+        }
+        None => call(&replaced, signal, info, context),
     }
     Errno::set_raw(errno);
 }
 
-/// In a forked child a deferred signal does what it did before. Delivered when the handler returns.
+fn is_default(action: &Action) -> bool {
+    action.sa_sigaction == libc::SIG_DFL
+}
+
+/// Whether a signal's action now is a handler of the program, which has called ours as the one before it.
+fn is_somebody_else_s<const LAYER: usize>(signal: c_int) -> bool {
+    current(signal).is_ok_and(|action| {
+        let ours = HANDLERS[LAYER] as *const () as libc::sighandler_t;
+        action.sa_sigaction != ours && !is_default(&action)
+    })
+}
+
+/// Has a signal do what it did before. It is delivered when the handler returns.
 fn happen_here(signal: c_int, old: &Action) {
     // SAFETY: async-signal-safe system calls on plain values; the action was this process's before.
     unsafe {

@@ -25,6 +25,14 @@ pub(crate) fn thread_name() -> String {
     current.name().map_or_else(|| format!("thread {}", thread()), str::to_owned)
 }
 
+/// Kills those of the processes that still are our descendants.
+pub(crate) fn kill_descendants(pids: &[i32]) {
+    for pid in super::procfs::tree(id()).into_iter().filter(|pid| *pid != id() && pids.contains(pid)) {
+        // One that has ended meanwhile is gone as well.
+        let _ = super::signal::kill(pid);
+    }
+}
+
 /// Ends the process with `status`, and with nothing else: no buffer is flushed, no destructor or exit handler runs.
 pub(crate) fn exit_at_once(status: u8) -> ! {
     // SAFETY: it doesn't return.

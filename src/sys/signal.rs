@@ -120,10 +120,16 @@ impl fmt::Display for NoSignal {
 
 impl std::error::Error for NoSignal {}
 
-/// Does something with every signal blocked. A thread that is started there blocks them as long as it
-/// lives, so that the program's handlers run in the program's own threads.
+/// Does something with every signal blocked but those of a crash. A thread that is started there blocks them as long
+/// as it lives, so that the program's handlers run in the program's own threads; if it crashes, that is a crash of the
+/// program as any other.
 pub(crate) fn with_all_blocked<T>(call: impl FnOnce() -> T) -> T {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let mut all = SigSet::all();
+    super::crash::FATAL
+        .into_iter()
+        .filter_map(|signal| Known::try_from(signal).ok())
+        .for_each(|crash| all.remove(crash));
+    let before = all.thread_swap_mask(SigmaskHow::SIG_SETMASK);
     let result = call();
     if let Ok(before) = before {
         let _ = before.thread_set_mask();

@@ -6,11 +6,16 @@
 //! and so is acted upon once more, however many bytes there are. The other way round, a wake-up between
 //! acting and clearing would be lost.
 //!
+//! A program may close all descriptors that it doesn't know (when it makes itself a daemon, say), and get their numbers
+//! for its own. So both ends bear a mark, and what doesn't is neither written to nor read nor closed: [`Wake::mend`]
+//! makes a new pipe. The mark is a signal that is set for the descriptor and never sent (F_SETSIG in fcntl(2)): unlike
+//! the pipe's inode it is the same in a process that CRIU has restored.
+//!
 //! Both ends are non-blocking. A full pipe means that the waiter has been woken thousands of times over
 //! and not come yet: the byte that doesn't fit is not missed.
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
@@ -57,22 +62,40 @@ pub(crate) struct Wake {
 #[derive(Debug)]
 struct End(AtomicI32);
 
+/// Of asm-generic/fcntl.h; libc has them for Android alone.
+const F_SETSIG: libc::c_int = 10;
+const F_GETSIG: libc::c_int = 11;
+
+/// The last of the real-time signals, which nobody has for descriptors.
+const MARK: libc::c_int = 64;
+
 impl End {
     fn new(descriptor: OwnedFd) -> io::Result<End> {
-        Ok(End(AtomicI32::new(off_the_streams(descriptor)?.into_raw_fd())))
+        let descriptor = off_the_streams(descriptor)?;
+        // SAFETY: system call on numbers; the signal isn't sent, since O_ASYNC isn't set.
+        Errno::result(unsafe { libc::fcntl(descriptor.as_raw_fd(), F_SETSIG, MARK) })?;
+        Ok(End(AtomicI32::new(descriptor.into_raw_fd())))
+    }
+
+    /// Its number, if that is still ours. Async-signal-safe.
+    fn number(&self) -> Option<libc::c_int> {
+        let descriptor = self.0.load(Ordering::SeqCst);
+        // SAFETY: system call on numbers; one that is closed is an error without effect.
+        (descriptor >= 0 && unsafe { libc::fcntl(descriptor, F_GETSIG) } == MARK).then_some(descriptor)
     }
 
     fn borrow(&self) -> Option<BorrowedFd<'_>> {
-        let descriptor = self.0.load(Ordering::SeqCst);
-        // SAFETY: it is open until `close` is called, which is when nobody uses the pipe any more.
-        (descriptor >= 0).then(|| unsafe { BorrowedFd::borrow_raw(descriptor) })
+        // SAFETY: it is open, and ours.
+        self.number().map(|descriptor| unsafe { BorrowedFd::borrow_raw(descriptor) })
     }
 
-    fn close(&self) {
-        let descriptor = self.0.swap(-1, Ordering::SeqCst);
-        if descriptor >= 0 {
+    /// Takes the place of another end, which is closed if it is still ours.
+    fn replace(&self, number: libc::c_int) {
+        let ours = self.number();
+        let before = self.0.swap(number, Ordering::SeqCst);
+        if ours == Some(before) {
             // SAFETY: it is ours, and nobody finds it here any more.
-            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            drop(unsafe { OwnedFd::from_raw_fd(before) });
         }
     }
 }
@@ -86,20 +109,29 @@ impl Wake {
     /// Closes both ends. To be called when no handler is armed with it, nobody waits, and no thread will wake any
     /// more.
     pub(crate) fn close(&self) {
-        self.waker.close();
-        self.waiter.close();
+        self.waker.replace(-1);
+        self.waiter.replace(-1);
     }
 
-    /// Wakes the waiter. Async-signal-safe: one `write` of one byte; the caller in a handler keeps errno.
+    /// Makes a new pipe where the program has closed ours; whether it had. What was in the old one is lost.
+    pub(crate) fn mend(&self) -> io::Result<bool> {
+        if self.waiter.number().is_some() && self.waker.number().is_some() {
+            return Ok(false);
+        }
+        let Wake { waiter, waker } = Wake::new()?;
+        self.waiter.replace(waiter.0.into_inner());
+        self.waker.replace(waker.0.into_inner());
+        Ok(true)
+    }
+
+    /// Wakes the waiter. Async-signal-safe: one `write` of one byte, after a look whether it goes to us; the caller in
+    /// a handler keeps errno.
     pub(crate) fn wake(&self, waker: Waker) {
-        self.wake_by(waker as u8);
-    }
-
-    /// The same for a [`Waker`] that a handler keeps as its byte.
-    pub(super) fn wake_by(&self, byte: u8) {
-        let descriptor = self.waker.0.load(Ordering::SeqCst);
-        // SAFETY: the buffer is one readable byte. A descriptor that is closed, -1, is an error without effect.
-        unsafe { libc::write(descriptor, (&raw const byte).cast(), 1) };
+        let byte = waker as u8;
+        if let Some(descriptor) = self.waker.number() {
+            // SAFETY: the descriptor is ours; the buffer is one readable byte.
+            unsafe { libc::write(descriptor, (&raw const byte).cast(), 1) };
+        }
     }
 
     /// Takes all wake-ups that came so far.
@@ -156,6 +188,34 @@ mod tests {
         wake.wait(Instant::now() + Duration::from_secs(5));
         let woken = wake.clear();
         assert!(woken.by(Waker::Thread) && !woken.by(Waker::Signal));
+    }
+
+    #[test]
+    fn a_pipe_that_was_closed_is_made_anew_and_what_has_its_numbers_is_left_alone() {
+        let wake = Wake::new().unwrap();
+        let (waiter, waker) = (wake.waiter.number().unwrap(), wake.waker.number().unwrap());
+        let (theirs, sink) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+        // SAFETY: the numbers are those of the wake's own ends, which are given to another pipe by this.
+        unsafe {
+            libc::dup2(theirs.as_raw_fd(), waiter);
+            libc::dup2(sink.as_raw_fd(), waker);
+        }
+        unistd::write(&sink, b"data").unwrap();
+        wake.wake(Waker::Signal);
+        assert_eq!(wake.clear(), Woken::default());
+        assert!(wake.mend().unwrap() && !wake.mend().unwrap());
+        wake.wake(Waker::Signal);
+        assert!(wake.clear().by(Waker::Signal));
+        let mut read = [0; 16];
+        assert_eq!(unistd::read(&theirs, &mut read).unwrap(), 4, "their data is all there, and nothing else");
+        wake.close();
+        // SAFETY: a look at a number.
+        assert!(unsafe { libc::fcntl(waiter, libc::F_GETFD) } >= 0, "their descriptor is open");
+        // SAFETY: the numbers are the duplicates made above.
+        unsafe {
+            libc::close(waiter);
+            libc::close(waker);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Restored programs, for tests that bring one back again and again.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -58,8 +59,14 @@ pub struct Return {
 
 /// Brings back the newest good checkpoint of a target.
 pub fn bring_back(lab: &Lab, target: impl AsRef<Path>) -> Return {
+    bring_back_with(lab, target, &[])
+}
+
+/// The same, with further options. The restorer leads a process group of its own, as a shell's job does.
+pub fn bring_back_with(lab: &Lab, target: impl AsRef<Path>, options: &[&str]) -> Return {
     let target = target.as_ref().to_str().expect("a path in UTF-8");
-    let mut command = lab.selfdump(["restore", target, "--json"]);
+    let mut command = lab.selfdump(["restore", target, "--json"].iter().chain(options));
+    command.process_group(0);
     let mut restorer = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("selfdump runs");
     let errors =
         BufReader::new(restorer.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));

@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 
 use serde_json::Value;
 
-use crate::afterlife::Alone;
+use crate::afterlife::{Alone, bring_back_with};
 use crate::harness::{KILL, Lab, Subject, USR2, eventually, manifest, read_json};
 
 const USR1: i32 = libc::SIGUSR1;
@@ -30,12 +30,8 @@ fn go_wrong(program: &mut Subject) -> ExitStatus {
 
 /// What gdb shows of the threads of a checkpoint that is brought back and left stopped.
 fn backtraces(lab: &Lab, checkpoint: &Path) -> String {
-    let folder = checkpoint.to_str().expect("a path in UTF-8");
-    let said = lab.run(["restore", "--stopped", "--detach", "--json", folder]);
-    assert!(said.status.success(), "{said:?}");
-    let report: Value = serde_json::from_slice(&said.stdout).expect("JSON");
-    let program = Alone::new(report["pid"].as_i64().expect("a pid") as i32);
-    let pid = program.pid.to_string();
+    let back = bring_back_with(lab, checkpoint, &["--stopped"]);
+    let pid = back.program.pid.to_string();
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch", "-p", &pid, "-ex", "thread apply all backtrace"]);
     let shown = gdb.env("DEBUGINFOD_URLS", "").output().expect("gdb, of the package gdb");
@@ -198,11 +194,8 @@ fn a_process_that_is_left_stopped_goes_on_when_it_is_told() {
     program.signal(USR2);
     let checkpoint = lab.wait_for_checkpoint(1);
     program.crash();
-    let said = lab.run(["restore", "--stopped", "--detach", checkpoint.to_str().unwrap()]);
-    assert!(said.status.success(), "{said:?}");
-    let pid: i32 =
-        String::from_utf8_lossy(&said.stdout).split_whitespace().next_back().unwrap().parse().unwrap();
-    let back = Alone::new(pid);
+    let back = bring_back_with(&lab, &checkpoint, &["--stopped"]).program;
+    let pid = back.pid;
     let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     assert!(state().contains(") T "), "{}", state());
     let before = fs::read_to_string(lab.path("chain.out")).unwrap();

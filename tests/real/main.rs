@@ -12,6 +12,7 @@ mod client;
 mod commands;
 mod crash;
 mod crowd;
+mod edges;
 mod failures;
 mod files;
 mod forensics;
