@@ -216,7 +216,7 @@ pub struct Needs {
 pub struct Outside {
     /// What it is.
     pub kind: OutsideKind,
-    /// CRIU's key for it at the dump (`external`): `tty[RDEV:DEV]` or `unix[INODE]`.
+    /// CRIU's key for it (`external` at the dump): `tty[RDEV:DEV]` or `unix[INODE]`.
     pub key: String,
     /// Its descriptors in the root of the tree.
     pub descriptors: Vec<i32>,
@@ -229,6 +229,9 @@ pub struct Outside {
 pub enum OutsideKind {
     /// A terminal.
     Terminal,
+    /// The terminal of a session that is led from outside of the tree, by a shell. CRIU connects it to the restorer's
+    /// standard input, without being told by a key.
+    ShellsTerminal,
     /// A unix socket that is connected to another process.
     UnixSocket,
 }

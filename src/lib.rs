@@ -79,11 +79,9 @@
 //! - Linux, with CRIU 4.1.1 or later; 4.2 or later for internet sockets on kernels from 6.16 on. `selfdump
 //!   setup` gets one where the system's does not work.
 //! - The program stands still for as long as CRIU copies its memory: about 0.4 s for each GiB.
-//! - An io_uring, a connection to another process through a unix stream socket, and a debugger at the
-//!   program are obstacles; each is named with its descriptor before anything is frozen, where that can be
-//!   known.
-//! - A file that the program was writing must have the size at the restore that it had at the checkpoint,
-//!   unless it is open with `O_APPEND`; TCP connections come back closed.
+//! - An io_uring and a debugger at the program are obstacles; each is named with its descriptor before anything
+//!   is frozen, where that can be known.
+//! - A file that was rewritten in place since the checkpoint is as it is, not as it was. Connections come back closed.
 //! - Process ids must be free at the restore.
 //!
 //! # Signals, threads and forks

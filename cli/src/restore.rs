@@ -1,6 +1,7 @@
 //! `selfdump restore`.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Result;
 use selfdump::restore::{self, FileAction, FilePlan, Revived};
@@ -117,6 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
     options.stopped = args.stopped;
     options.settings = args.set.iter().cloned().collect();
     options.inherit = args.inherit.iter().cloned().collect();
+    options.detached = args.detach;
     options.keep_tcp = args.tcp == Tcp::Keep;
     options.files.splice(0..0, args.files.iter().cloned());
     let mut skipped = Vec::new();
@@ -129,6 +131,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !args.detach {
         restore::hold_signals()?;
+        if restore::needs_a_terminal(&entry) && args.inherit.is_empty() {
+            restore::end_alike(restore::at_a_terminal(ourselves()?)?);
+        }
     }
     let revived = restore::restore(&entry, &options)?;
     let pid = revived.pid;
@@ -158,6 +163,13 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     restore::end_alike(restore::attend(pid, revived.relay)?)
+}
+
+/// This command once more.
+fn ourselves() -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1));
+    Ok(command)
 }
 
 /// Says what was done with files, where something was.

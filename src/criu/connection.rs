@@ -104,13 +104,19 @@ impl Connection {
         Ok(Connection { socket, peer, timeout })
     }
 
-    /// Starts a `criu swrk` as our child, for a restore. `inherit` are its descriptors from 4 on.
-    pub fn child(program: &Path, inherit: &[BorrowedFd<'_>], timeout: Duration) -> Result<Connection> {
+    /// Starts a `criu swrk` as our child, for a restore. `inherit` are its descriptors from 4 on; `terminal` takes the
+    /// place of its standard input, from which a program of a shell's gets its terminal.
+    pub fn child(
+        program: &Path,
+        inherit: &[BorrowedFd<'_>],
+        terminal: Option<BorrowedFd<'_>>,
+        timeout: Duration,
+    ) -> Result<Connection> {
         let (socket, theirs) = pair()?;
         let argument = spawn::FIRST_DESCRIPTOR.to_string();
         let given: Vec<BorrowedFd<'_>> =
             std::iter::once(theirs.as_fd()).chain(inherit.iter().copied()).collect();
-        let pid = spawn::child(program, &["swrk", &argument], &given)
+        let pid = spawn::child(program, &["swrk", &argument], &given, terminal)
             .map_err(|source| explain::unstartable(program, source))?;
         Ok(Connection { socket, peer: Peer::Child { program: program.to_owned(), pid }, timeout })
     }

@@ -86,10 +86,15 @@ fn outside(processes: &[ProcessFacts]) -> Vec<Outside> {
     let all = || processes.iter().flat_map(|process| &process.descriptors);
     let masters: Vec<Terminal> = all().filter_map(|open| open.terminal).collect();
     let inside: HashSet<u64> = all().filter_map(|open| Some(open.connection?.0)).collect();
+    let leads = |session: i32| processes.iter().any(|process| process.pid == session);
     let mut found: Vec<Outside> = Vec::new();
     for (index, process) in processes.iter().enumerate() {
         for open in &process.descriptors {
             let Some((kind, key)) = key_outside(open, &masters, &inside) else { continue };
+            let kind = match kind {
+                OutsideKind::Terminal if !leads(process.session) => OutsideKind::ShellsTerminal,
+                kind => kind,
+            };
             let known = found.iter().position(|outside| outside.key == key);
             let at = known.unwrap_or_else(|| {
                 found.push(Outside { kind, key, descriptors: Vec::new() });

@@ -22,12 +22,12 @@ use std::time::Duration;
 
 pub use attend::{Ended, attend, end_alike, hold_signals};
 pub use files::{FileAction, FilePlan};
-pub use relay::Relay;
+pub use relay::{Relay, at_a_terminal};
 
 use crate::config::{self, Config, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::Bytes;
+use crate::frozen::{Bytes, OutsideKind};
 use crate::image;
 use crate::store::catalogue::{self, Entry};
 use crate::store::handover;
@@ -57,6 +57,8 @@ pub struct Options {
     pub files: Vec<FileRule>,
     /// Files that take the place of what led outside of the tree, by descriptor of its root.
     pub inherit: BTreeMap<i32, PathBuf>,
+    /// Nobody will attend to the program, so it can't have a terminal that somebody has to pass on.
+    pub detached: bool,
     /// TCP connections are restored as they were, instead of closed. After a crash the other ends have given them up.
     pub keep_tcp: bool,
 }
@@ -97,6 +99,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         settings: BTreeMap::new(),
         files: settings.files,
         inherit: BTreeMap::new(),
+        detached: false,
         keep_tcp: false,
     };
     Ok((settings.dir, options))
@@ -175,6 +178,14 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
         writer: &procfs::writer_of,
     };
     Ok(files::plan(&manifest.processes, &rules, &world))
+}
+
+/// Whether a program has to be brought back by a restorer that leads a session at a terminal ([`at_a_terminal`]): a
+/// shell had started it, and there is no terminal here.
+pub fn needs_a_terminal(entry: &Entry) -> bool {
+    let outside = entry.manifest.iter().flat_map(|manifest| &manifest.criu.needs.outside);
+    let had_one = outside.into_iter().any(|outside| outside.kind == OutsideKind::ShellsTerminal);
+    had_one && sys::terminal::ours().is_none()
 }
 
 /// Brings a program back as a child of this process.
@@ -280,8 +291,12 @@ fn ask(
 ) -> Result<(i32, Option<Relay>)> {
     let images = open(images)?;
     let folder = open(work)?;
-    let Reconnected { descriptors, relay } =
+    let Reconnected { descriptors, terminal, relay } =
         stdio::reconnect(&manifest.processes, &manifest.criu.needs, &options.inherit)?;
+    if relay.is_some() && options.detached {
+        return Err(Error::new(ErrorKind::Restore, "the program had a terminal, and there is none here that it could have")
+            .with_hint("restore it without --detach (in the background of a shell, say), or name a terminal for it: --inherit 0=/dev/pts/N"));
+    }
     let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
     request.sibling = true;
     request.leave_stopped = options.stopped;
@@ -289,7 +304,8 @@ fn ask(
     request.inherit = descriptors.iter().map(|(key, _)| key.clone()).zip(4..).collect();
     request.tcp_close &= !options.keep_tcp;
     let given: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
-    let connection = Connection::child(program, &given, options.timeout)?;
+    let terminal = terminal.as_ref().map(AsFd::as_fd);
+    let connection = Connection::child(program, &given, terminal, options.timeout)?;
     criu::supported_version(&connection, program, None)?;
     let log = work.join(&request.log_file);
     let pid = connection.restore(&request, &log).inspect_err(|_| end_halfway(manifest))?;

@@ -22,6 +22,8 @@ use crate::sys::{process, terminal};
 pub(super) struct Reconnected {
     /// By CRIU's keys (`inherit_fd`).
     pub(super) descriptors: Vec<(String, OwnedFd)>,
+    /// The terminal of a program that a shell has started: CRIU's standard input.
+    pub(super) terminal: Option<OwnedFd>,
     /// The pseudoterminal that was made for it.
     pub(super) relay: Option<Relay>,
 }
@@ -33,6 +35,8 @@ enum Place {
     Stream(i32),
     /// To a terminal.
     Terminal,
+    /// To the terminal that is CRIU's standard input.
+    ShellsTerminal,
     /// Nowhere: the other end has hung up.
     HungUp,
 }
@@ -43,15 +47,22 @@ pub(super) fn reconnect(
     needs: &Needs,
     given: &BTreeMap<i32, PathBuf>,
 ) -> Result<Reconnected> {
-    let mut reconnected = Reconnected { descriptors: Vec::new(), relay: None };
+    let mut reconnected = Reconnected { descriptors: Vec::new(), terminal: None, relay: None };
     let mut unused: Vec<i32> = given.keys().copied().collect();
     for (key, descriptors, place) in places(processes, &needs.outside) {
         let file = descriptors.iter().find_map(|fd| Some((*fd, given.get(fd)?)));
         unused.retain(|fd| !descriptors.contains(fd));
+        if let (Place::ShellsTerminal, None) = (place, &reconnected.terminal) {
+            reconnected.terminal = Some(match file {
+                Some((fd, path)) => open_for(processes, fd, path)?,
+                None => reconnected.a_terminal(processes)?,
+            });
+        }
         let put = match (file, place) {
+            (_, Place::ShellsTerminal) => continue,
             (Some((fd, path)), _) => open_for(processes, fd, path)?,
             (None, Place::Stream(number)) => stream(number)?,
-            (None, Place::Terminal) => reconnected.terminal(processes)?,
+            (None, Place::Terminal) => reconnected.a_terminal(processes)?,
             (None, Place::HungUp) => hung_up()?,
         };
         reconnected.descriptors.push((key, put));
@@ -77,6 +88,7 @@ fn places(processes: &[Process], outside: &[Outside]) -> Vec<(String, Vec<i32>, 
     for Outside { kind, key, descriptors } in outside {
         let place = match (kind, standard(descriptors)) {
             (OutsideKind::Terminal, _) => Place::Terminal,
+            (OutsideKind::ShellsTerminal, _) => Place::ShellsTerminal,
             (_, Some(stream)) => Place::Stream(stream),
             (_, None) => Place::HungUp,
         };
@@ -94,7 +106,7 @@ fn standard(descriptors: &[i32]) -> Option<i32> {
 
 impl Reconnected {
     /// A terminal for the program. All that it had become one.
-    fn terminal(&mut self, processes: &[Process]) -> Result<OwnedFd> {
+    fn a_terminal(&mut self, processes: &[Process]) -> Result<OwnedFd> {
         if let Some(ours) = terminal::ours().filter(|_| !leads_its_session(processes)) {
             return Ok(ours);
         }

@@ -54,6 +54,8 @@ struct Launch {
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
     descriptors: Vec<c_int>,
+    /// What takes the place of our standard input.
+    stdin: Option<c_int>,
     detached: Option<Detached>,
     /// Written by the child: why the program could not be started; 0 while nothing failed.
     errno: c_int,
@@ -68,10 +70,15 @@ struct Detached {
     stack: Vec<u8>,
 }
 
-/// Starts a child in our session and folder, with our standard streams; `descriptors` become 3, 4, … in it,
-/// everything else is closed. Returns its process id, for [`process::wait`].
-pub(crate) fn child(program: &Path, arguments: &[&str], descriptors: &[BorrowedFd<'_>]) -> io::Result<i32> {
-    let (pid, errno) = launch(program, arguments, descriptors, None)?;
+/// Starts a child in our session and folder, with our standard streams, or `stdin` for the first of them;
+/// `descriptors` become 3, 4, … in it, everything else is closed. Returns its process id, for [`process::wait`].
+pub(crate) fn child(
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+    stdin: Option<BorrowedFd<'_>>,
+) -> io::Result<i32> {
+    let (pid, errno) = launch(program, arguments, descriptors, stdin, None)?;
     match errno {
         0 => Ok(pid),
         errno => {
@@ -95,7 +102,7 @@ pub(crate) fn worker(
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
     let output = CString::new(output.as_os_str().as_bytes())?;
     let detached = Detached { output, stack: vec![0; STACK] };
-    let (first, errno) = launch(program, arguments, &descriptors, Some(detached))?;
+    let (first, errno) = launch(program, arguments, &descriptors, None, Some(detached))?;
     process::wait(first)?;
     match errno {
         0 => Ok(Leash { _writer: writer }),
@@ -108,6 +115,7 @@ fn launch(
     program: &Path,
     arguments: &[&str],
     descriptors: &[BorrowedFd<'_>],
+    stdin: Option<BorrowedFd<'_>>,
     detached: Option<Detached>,
 ) -> io::Result<(i32, c_int)> {
     let argv =
@@ -117,6 +125,7 @@ fn launch(
         argv: pointers(&argv),
         envp: pointers(&envp),
         descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
+        stdin: stdin.map(|stdin| stdin.as_raw_fd()),
         detached,
         errno: 0,
     };
@@ -258,6 +267,9 @@ unsafe fn place_descriptors(launch: &mut Launch) {
     let beyond = FIRST_DESCRIPTOR + count;
     // SAFETY: system calls on numbers; nobody in this child owns the descriptors that are closed.
     unsafe {
+        if let Some(stdin) = launch.stdin {
+            libc::dup2(stdin, 0);
+        }
         // First out of the way of the target numbers, so that none is overwritten before it is placed.
         for descriptor in &mut launch.descriptors {
             *descriptor = libc::fcntl(*descriptor, libc::F_DUPFD, beyond);
@@ -338,7 +350,8 @@ mod tests {
         let (first, sink) = pipe();
         let (second, other) = pipe();
         let given = [sink.as_fd(), other.as_fd()];
-        let pid = child(Path::new(SHELL), &["-c", "echo one >&3; echo two >&4; exit 7"], &given).unwrap();
+        let pid =
+            child(Path::new(SHELL), &["-c", "echo one >&3; echo two >&4; exit 7"], &given, None).unwrap();
         drop((sink, other));
         assert_eq!((read_all(first).as_str(), read_all(second).as_str()), ("one\n", "two\n"));
         assert_eq!(process::wait(pid).unwrap(), process::Ended::Exited(7));
@@ -378,7 +391,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_an_error() {
         let (program, log) = (Path::new("/no/such/criu"), Path::new("/dev/null"));
-        assert_eq!(child(program, &[], &[]).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(child(program, &[], &[], None).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(worker(program, &[], &[], log).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

@@ -2,8 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -60,10 +62,22 @@ pub(crate) fn open_pair() -> io::Result<(OwnedFd, OwnedFd)> {
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(ptsname_r(&master)?)?;
     let slave = off_the_streams(slave.into())?;
     // SAFETY: posix_openpt has given it to us alone.
-    let master = unsafe {
-        <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(std::os::fd::IntoRawFd::into_raw_fd(master))
-    };
+    let master = unsafe { OwnedFd::from_raw_fd(master.into_raw_fd()) };
     Ok((off_the_streams(master)?, slave))
+}
+
+/// Has a command lead a session of its own, with its standard input for the controlling terminal.
+pub(crate) fn lead_a_session(command: &mut Command) {
+    let lead = || {
+        // SAFETY: system calls on numbers, which is all that may be done between fork and exec.
+        unsafe {
+            Errno::result(libc::setsid())?;
+            Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure is async-signal-safe and allocates nothing.
+    unsafe { command.pre_exec(lead) };
 }
 
 /// A terminal of ours that passes everything on as it is typed; it is as it was when this is dropped.

@@ -2,7 +2,7 @@
 //!
 //! It prints `tick N` through a buffer that it flushes with every tenth. The situations: `handler` (it has a handler
 //! of its own for SIGTERM, which says `old handler`), `status=N` and `closure` (how it exits), `child` (it has a
-//! child, which has no handlers of its own and only waits), `overwrite` (after the installation it puts a handler of
+//! child, which has no handlers of its own and only waits), `memory=MIB` (so much of it), `overwrite` (after the installation it puts a handler of
 //! its own in the place of SIGUSR2's).
 
 use std::io::{BufWriter, Write};
@@ -32,6 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             std::process::exit(77);
         }));
     }
+    let mebibytes =
+        situations.iter().find_map(|known| known.strip_prefix("memory=")?.parse().ok()).unwrap_or(0);
+    let memory = vec![7_u8; mebibytes << 20];
     let handle_of_selfdump = config.install()?;
     handle_of_selfdump.on_restore(|restored| {
         // Not by the buffer, and not by println, whose lock another thread may have.
@@ -45,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if is("child") {
         have_a_child();
     }
+    std::hint::black_box(&memory);
     let mut out = BufWriter::new(std::io::stdout());
     writeln!(out, "ready")?;
     for tick in 0_u64.. {

@@ -39,6 +39,8 @@ fn a_tree_of_five_comes_back_and_each_of_its_chains_is_unbroken() {
 
     parent.signal(USR2);
     let checkpoint = lab.wait_for_checkpoint(1);
+    assert_eq!(lab.checkpoints().len(), 1, "it is the only one: that of the parent's own signal");
+    assert_eq!(manifest(&checkpoint)["life"]["pid"], parent.pid());
     let processes = manifest(&checkpoint)["processes"].as_array().unwrap().len();
     assert_eq!(processes, CHILDREN + 1);
     let before = follow(&parent.output());

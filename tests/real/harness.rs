@@ -117,6 +117,13 @@ impl Lab {
         Launch { command, output: self.path(&format!("{name}.out")) }
     }
 
+    /// Starts a command with its own standard input; its output is appended to the file `NAME.out`.
+    pub fn launch_piped(&self, mut command: Command, name: &str) -> Child {
+        let output = append(&self.path(&format!("{name}.out")));
+        let errors = output.try_clone().expect("a duplicate");
+        command.stdout(output).stderr(errors).spawn().expect("it starts")
+    }
+
     pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         // The runtime folder stays the machine's: `selfdump status PID` has to find programs there.
         vec![("SELFDUMP_DIR", self.store()), ("SELFDUMP_CRIU", self.criu.clone())]

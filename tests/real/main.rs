@@ -24,5 +24,6 @@ mod leaving;
 mod linking;
 mod lives;
 mod needs;
+mod outside;
 mod places;
 mod server;

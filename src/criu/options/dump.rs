@@ -7,7 +7,7 @@ use super::{Cgroups, LogLevel, Mounts, PreDumpMode};
 use super::{bytes, encode_log, encode_surroundings};
 use crate::criu::rpc;
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::Needs;
+use crate::frozen::{Needs, Outside, OutsideKind};
 
 /// How a program has itself dumped.
 #[derive(Clone, Debug)]
@@ -108,13 +108,9 @@ impl DumpOptions {
                 PreDumpMode::VmRead => rpc::PreDumpMode::VmRead as i32,
             }),
             cpu_cap: self.cpu_features,
-            external: self
-                .needs
-                .outside
-                .iter()
-                .map(|outside| &outside.key)
-                .chain(&self.external)
-                .map(|key| key.clone().into_bytes())
+            external: keys(&self.needs.outside)
+                .chain(self.external.iter().cloned())
+                .map(String::into_bytes)
                 .collect(),
             ..rpc::Options::default()
         };
@@ -122,6 +118,12 @@ impl DumpOptions {
         encode_surroundings(&mut options, &self.needs, &self.mounts, &self.cgroups);
         Ok(options)
     }
+}
+
+/// The keys of what is left to the restorer.
+fn keys(outside: &[Outside]) -> impl Iterator<Item = String> {
+    let told = outside.iter().filter(|outside| outside.kind != OutsideKind::ShellsTerminal);
+    told.map(|outside| outside.key.clone())
 }
 
 /// CRIU's limit is a 32-bit number of bytes.
