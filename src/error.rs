@@ -68,6 +68,8 @@ pub enum ErrorKind {
     PidTaken,
     /// A file that the program had open is not what it was at the checkpoint.
     FileChanged,
+    /// A file that the program had open is gone.
+    FileGone,
     /// There is no such checkpoint.
     NotFound,
     /// A checkpoint isn't what was committed: a file of it is damaged or missing.
@@ -106,6 +108,7 @@ impl ErrorKind {
             ErrorKind::Restore => "restore",
             ErrorKind::PidTaken => "pid-taken",
             ErrorKind::FileChanged => "file-changed",
+            ErrorKind::FileGone => "file-gone",
             ErrorKind::NotFound => "not-found",
             ErrorKind::Damaged => "damaged",
             ErrorKind::InsideHook => "inside-hook",

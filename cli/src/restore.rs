@@ -121,21 +121,22 @@ pub fn run(args: &Args) -> Result<()> {
     options.detached = args.detach;
     options.keep_tcp = args.tcp == Tcp::Keep;
     options.files.splice(0..0, args.files.iter().cloned());
+    let (store, target) = (store.as_path(), args.target.as_deref());
     let mut skipped = Vec::new();
-    let entry = restore::newest_good(&store, args.target.as_deref(), &mut |entry, error| {
+    let mut skip = |entry: &Entry, error: &selfdump::Error| {
         eprintln!("selfdump: passed over {}: {}", entry.id(), error.chain());
         skipped.push(Skipped { id: entry.id(), problem: error.chain() });
-    })?;
+    };
     if args.dry_run {
-        return dry_run(&entry, &options, args.json);
+        return dry_run(&restore::newest_good(store, target, &mut skip)?, &options, args.json);
     }
     if !args.detach {
         restore::hold_signals()?;
-        if restore::needs_a_terminal(&entry) && args.inherit.is_empty() {
+        if args.inherit.is_empty() && restore::needs_a_terminal(store, target)? {
             restore::end_alike(restore::at_a_terminal(ourselves()?)?);
         }
     }
-    let revived = restore::restore(&entry, &options)?;
+    let (entry, revived) = restore::bring_back(store, target, &options, &mut skip)?;
     let pid = revived.pid;
     // The life that begins is one later than the one that was dumped.
     let generation = entry.manifest.as_ref().map_or(0, |manifest| manifest.generation() + 1);

@@ -114,7 +114,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         line: &["Can't open file", "on restore"],
-        kind: ErrorKind::FileChanged,
+        kind: ErrorKind::FileGone,
         cause: "a file that the program had open is gone",
         remedy: "put the file back where the line names it, then restore again",
     },

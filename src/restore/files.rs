@@ -14,6 +14,9 @@ use crate::config::{FilePolicy, FileRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, DescriptorKind, FileIdentity, Process};
 
+/// Why a program can't come back without a file; an older checkpoint may do without it.
+const GONE: &str = "is gone";
+
 /// What becomes of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -101,8 +104,8 @@ pub(super) fn refused(plans: &[FilePlan]) -> Result<()> {
     }) {
         None => Ok(()),
         Some((plan, remedy)) => {
-            Err(Error::new(ErrorKind::FileChanged, format!("{} {}", plan.path.display(), plan.why))
-                .with_hint(remedy))
+            let kind = if plan.why == GONE { ErrorKind::FileGone } else { ErrorKind::FileChanged };
+            Err(Error::new(kind, format!("{} {}", plan.path.display(), plan.why)).with_hint(remedy))
         }
     }
 }
@@ -132,7 +135,7 @@ fn plan_one(path: &Path, frozen: &Frozen, rules: &[FileRule], world: &World<'_>)
     let rule = rules.iter().find(|rule| rule.matches(path)).map(FileRule::policy);
     let (action, why) = match (world.now)(path) {
         None => refuse(
-            "is gone",
+            GONE,
             "put it back where it was, then restore again; an older checkpoint may do without it",
         ),
         Some(now) => compare(path, frozen, &now, rule, world),

@@ -1,7 +1,7 @@
 //! The sentence: choose the newest good checkpoint, see that its process ids are free, have its files as they have to
 //! be, reconnect what was connected to the outside, ask CRIU, be the parent.
 //!
-//! - [`find`] and [`newest_good`] choose.
+//! - [`find`] and [`newest_good`] choose; [`bring_back`] goes on to the next older one where that doesn't come back.
 //! - [`plan`] tells what becomes of the files that the program had open, and touches nothing.
 //! - [`restore`] brings a program back as our child.
 //! - [`attend`] passes signals on to it and waits for its end.
@@ -126,11 +126,7 @@ pub fn newest_good(
     target: Option<&Path>,
     skipped: &mut dyn FnMut(&Entry, &Error),
 ) -> Result<Entry> {
-    let mut entries = find(store, target)?;
-    let place = target.unwrap_or(store).display().to_string();
-    let is_named = target.is_some_and(|target| catalogue::is_checkpoint(store, target));
-    let found = entries.len();
-    entries.retain(|entry| is_named || !entry.is_forensic());
+    let entries = candidates(store, target)?;
     let count = entries.len();
     for entry in entries {
         match entry.verify() {
@@ -138,19 +134,71 @@ pub fn newest_good(
             Err(error) => skipped(&entry, &error),
         }
     }
-    Err(match count {
-        0 if found > 0 => Error::new(
+    Err(none_is_whole(count, target.unwrap_or(store)))
+}
+
+/// Brings a program back from its newest checkpoint that is whole and lets it: where a restore fails for a reason of
+/// the checkpoint's own, the next older one is tried. `skipped` is told of each that is passed over, and why.
+///
+/// # Errors
+///
+/// Those of [`newest_good`] and of [`restore`].
+pub fn bring_back(
+    store: &Path,
+    target: Option<&Path>,
+    options: &Options,
+    skipped: &mut dyn FnMut(&Entry, &Error),
+) -> Result<(Entry, Revived)> {
+    let entries = candidates(store, target)?;
+    let count = entries.len();
+    let mut failed = None;
+    for entry in entries {
+        if let Err(error) = entry.verify() {
+            skipped(&entry, &error);
+            continue;
+        }
+        match restore(&entry, options) {
+            Ok(revived) => return Ok((entry, revived)),
+            Err(error) if count > 1 && an_older_one_may_do_better(&error) => {
+                skipped(&entry, &error);
+                failed.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| none_is_whole(count, target.unwrap_or(store))))
+}
+
+/// A file that has changed is not among the reasons: whoever restores has to say what becomes of it.
+fn an_older_one_may_do_better(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::FileGone | ErrorKind::Restore)
+}
+
+/// The checkpoints of a target to go on from, newest first: there is one.
+fn candidates(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
+    let mut entries = find(store, target)?;
+    let is_named = target.is_some_and(|target| catalogue::is_checkpoint(store, target));
+    let found = entries.len();
+    entries.retain(|entry| is_named || !entry.is_forensic());
+    if !entries.is_empty() {
+        return Ok(entries);
+    }
+    let place = target.unwrap_or(store).display();
+    Err(match found {
+        0 => Error::new(ErrorKind::NotFound, format!("{place} holds no checkpoint")).with_hint(
+            "send the program a SIGUSR2 to have one made; `selfdump status PID` tells why there is none",
+        ),
+        found => Error::new(
             ErrorKind::NotFound,
             format!("{place} holds only forensic checkpoints ({found}), of programs that had gone wrong"),
         )
         .with_hint("name one by its id (`selfdump list`) to look at it: `selfdump restore --stopped ID`"),
-        0 => Error::new(ErrorKind::NotFound, format!("{place} holds no checkpoint")).with_hint(
-            "send the program a SIGUSR2 to have one made; `selfdump status PID` tells why there is none",
-        ),
-        count => {
-            Error::new(ErrorKind::Damaged, format!("none of the {count} checkpoints of {place} is whole"))
-        }
     })
+}
+
+fn none_is_whole(count: usize, place: &Path) -> Error {
+    let place = place.display();
+    Error::new(ErrorKind::Damaged, format!("none of the {count} checkpoints of {place} is whole"))
 }
 
 /// What becomes of the files that the program had open, were it brought back now. Nothing is touched.
@@ -180,20 +228,25 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
     Ok(files::plan(&manifest.processes, &rules, &world))
 }
 
-/// Whether a program has to be brought back by a restorer that leads a session at a terminal ([`at_a_terminal`]): a
-/// shell had started it, and there is no terminal here.
-pub fn needs_a_terminal(entry: &Entry) -> bool {
-    let outside = entry.manifest.iter().flat_map(|manifest| &manifest.criu.needs.outside);
+/// Whether the newest checkpoint of a target has to be brought back by a restorer that leads a session at a terminal
+/// ([`at_a_terminal`]): a shell had started the program, and there is no terminal here.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] where there is no checkpoint.
+pub fn needs_a_terminal(store: &Path, target: Option<&Path>) -> Result<bool> {
+    let newest = candidates(store, target)?.swap_remove(0);
+    let outside = newest.manifest.iter().flat_map(|manifest| &manifest.criu.needs.outside);
     let had_one = outside.into_iter().any(|outside| outside.kind == OutsideKind::ShellsTerminal);
-    had_one && sys::terminal::ours().is_none()
+    Ok(had_one && sys::terminal::ours().is_none())
 }
 
 /// Brings a program back as a child of this process.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] where a
-/// file that it had open is not what it has to be, and whatever else CRIU meets. Files are then as they were before.
+/// [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] and
+/// [`ErrorKind::FileGone`] where a file that it had open is not what it has to be, and whatever else CRIU meets. Files are then as they were before.
 pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
     let Program { runtime, .. } = &manifest.program;

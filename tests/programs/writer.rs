@@ -2,11 +2,14 @@
 //!
 //! `plain` (opened anew, one write for each line), `append`, `buffered` (a BufWriter), `read-append` (opened to read
 //! and to append), `in-place` (a counter of fixed length at the start, rewritten), `tail` (it only reads FILE, and
-//! says on standard output how many lines have come). With `stdout` instead of a file it writes to that.
+//! says on standard output how many lines have come), `two` (it opens FILE to read, and at a SIGUSR1 another file). With
+//! `stdout` instead of a file it writes to that.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "buffered" => write_lines(BufWriter::with_capacity(100, File::create(path)?)),
         "in-place" => rewrite(&options.read(true).write(true).create(true).truncate(true).open(path)?),
         "tail" => tail(File::open(path)?),
+        "two" => open_two(&path, &arguments.next().ok_or("ANOTHER FILE")?),
         other => Err(format!("no such way to write: {other}").into()),
     }
 }
@@ -54,5 +58,20 @@ fn tail(mut file: File) -> Result<(), Box<dyn std::error::Error>> {
             println!("seen {lines}");
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn open_two(first: &str, second: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(libc::SIGUSR1, Arc::clone(&asked))?;
+    let _first = File::open(first)?;
+    println!("first open");
+    while !asked.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _second = File::open(second)?;
+    println!("second open");
+    loop {
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

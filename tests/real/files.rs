@@ -270,3 +270,33 @@ fn rules_of_the_program_and_of_the_variable_count_where_no_flag_does() {
     assert!(report["cut"].is_string());
     back.crash();
 }
+
+#[test]
+fn where_the_newest_does_not_come_back_the_next_older_one_does() {
+    let lab = Lab::new();
+    let (old, new) = (lab.path("old.txt"), lab.path("new.txt"));
+    fs::write(&old, "").unwrap();
+    fs::write(&new, "").unwrap();
+    let program = lab.program("writer").arg("two").arg(&old).arg(&new).start();
+    program.wait_for("first open");
+    program.signal(USR2);
+    let first = lab.wait_for_checkpoint(1);
+    program.signal(libc::SIGUSR1);
+    program.wait_for("second open");
+    program.signal(USR2);
+    lab.wait_for_checkpoint(2);
+    program.crash();
+    fs::remove_file(&new).unwrap();
+
+    let (back, report) = restore(&lab, &[]);
+    assert_eq!(report["path"], *first.to_str().unwrap());
+    let skipped = report["skipped"].as_array().unwrap();
+    assert_eq!(skipped.len(), 1);
+    assert!(skipped[0]["problem"].as_str().unwrap().contains("new.txt is gone"), "{report}");
+    back.crash();
+    // One that is named comes back or not; nothing else takes its place.
+    let newest = lab.checkpoints().pop().unwrap();
+    let said = lab.run(["restore", newest.to_str().unwrap(), "--detach"]);
+    assert_eq!(said.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("new.txt is gone"), "{said:?}");
+}
