@@ -4,6 +4,7 @@
 //! more. It sleeps in poll(2) until a signal handler's byte, a caller's, or the schedule's deadline, but for a
 //! look once a minute: at the clock, which may have jumped, and at the handlers, which the program may have replaced.
 
+mod conclusion;
 mod holds;
 mod hooks;
 mod mailbox;
@@ -20,15 +21,15 @@ pub(crate) use holds::held_by_this_thread;
 pub(crate) use mailbox::{Shared, ended};
 
 use crate::checkpoint::{self, Subject};
-use crate::config::Exit;
 use crate::error::{Error, ErrorKind};
-use crate::report::{Cause, Outcome, Report, Restored};
+use crate::report::{Cause, Outcome, Report};
 use crate::store::draft;
 use crate::store::status::{self, Status};
 use crate::sys::signal::Signal;
 use crate::sys::wake::{Wake, Waker, Woken};
-use crate::sys::{self, crash, handler, process, procfs};
+use crate::sys::{self, crash, handler, procfs};
 use crate::trigger::Timetable;
+use conclusion::say;
 use mailbox::{Caller, Panicked, Progress};
 
 /// The thread's name, by which it is known in `/proc/PID/task/TID/comm`.
@@ -233,9 +234,7 @@ impl Agent {
             }
         }
         let held_up = self.pending.held_up.take().is_some();
-        let crash = self.pending.crash;
-        let Pending { exit, .. } =
-            std::mem::replace(&mut self.pending, Pending { crash, ..Pending::default() });
+        let Pending { exit, .. } = std::mem::take(&mut self.pending);
         let callers = self.shared.take_callers();
         let exit_signal = self.subject.settings.exit_signal.filter(|_| exit);
         Some(match (held_up, exit_signal) {
@@ -284,6 +283,7 @@ impl Agent {
         let report = self.dump(cause);
         if let Ok(Outcome::Restored(restored)) = &report.outcome {
             self.begin_life(restored);
+            self.timetable.restart(Instant::now(), seed());
         } else {
             self.record(&report);
         }
@@ -310,64 +310,6 @@ impl Agent {
                 .with_hint("this is a bug in selfdump; the panic's message says where");
             failed(cause, started, error)
         })
-    }
-
-    /// Tells everybody what came of it.
-    fn conclude(&mut self, report: &Report, callers: Vec<Caller>) {
-        match &report.outcome {
-            Ok(Outcome::Restored(restored)) => {
-                self.begin_life(restored);
-                say(report);
-                self.shared.hooks.on_restore(restored);
-                self.timetable.restart(Instant::now(), seed());
-            }
-            _ => {
-                self.record(report);
-                say(report);
-                self.shared.hooks.after(report);
-                self.timetable.ended(Instant::now(), pause(report));
-            }
-        }
-        for caller in callers {
-            // A caller that is gone has no use for it.
-            let _ = caller.send(report.outcome.clone());
-        }
-    }
-
-    fn record(&mut self, report: &Report) {
-        self.status.record(report);
-        self.status.write();
-    }
-
-    /// In the process that came back.
-    fn begin_life(&mut self, restored: &Restored) {
-        GENERATION.store(self.subject.life.generation, Ordering::Relaxed);
-        // Checkpoints that were asked for during the dump may as well have been asked for since the restore, and
-        // would be lost; but an exit was meant for the life before this one.
-        let woken = self.shared.wake.clear();
-        self.pending.add(woken);
-        self.pending.exit = false;
-        self.status.come_back(&self.subject.life, Some(&restored.id));
-    }
-
-    /// Ends the program as it was configured to, or as it would have ended without us.
-    fn exit(&self, report: &Report, signal: Signal) {
-        match &report.outcome {
-            Ok(Outcome::Saved(checkpoint)) => match &self.subject.settings.exit {
-                Exit::Status(status) => {
-                    // They are in the checkpoint, and have to be gone for it to come back.
-                    process::kill_descendants(&checkpoint.processes);
-                    process::exit_at_once(*status)
-                }
-                Exit::Call(call) => {
-                    if catch_unwind(AssertUnwindSafe(|| call(checkpoint))).is_err() {
-                        exit_as_before(signal);
-                    }
-                }
-            },
-            Ok(Outcome::Restored(_)) => {}
-            Err(_) => exit_as_before(signal),
-        }
     }
 
     /// The program may have closed all descriptors that it doesn't know.
@@ -409,13 +351,6 @@ impl Agent {
     }
 }
 
-/// What the exit signal did without us happens, and from here on.
-fn exit_as_before(signal: Signal) {
-    if let Err(error) = handler::let_happen(signal) {
-        log::error!("can't send {signal} on: {error}");
-    }
-}
-
 /// A number that copies of this process don't share.
 fn seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -425,31 +360,4 @@ fn seed() -> u64 {
 
 fn failed(cause: Cause, started: SystemTime, error: Error) -> Report {
     Report { cause, started, answered: None, finished: SystemTime::now(), outcome: Err(error) }
-}
-
-/// How long the program stood still for a checkpoint.
-fn pause(report: &Report) -> Option<Duration> {
-    match &report.outcome {
-        Ok(Outcome::Saved(checkpoint)) => Some(checkpoint.stats.frozen),
-        _ => None,
-    }
-}
-
-/// Logs what came of it. A logger of the program that panics is not to keep anybody from being told.
-fn say(report: &Report) {
-    let logged = catch_unwind(AssertUnwindSafe(|| match &report.outcome {
-        Ok(Outcome::Saved(checkpoint)) => log::info!(
-            "saved {} ({}): {}, stood still for {:.1} ms",
-            checkpoint.id,
-            report.cause,
-            checkpoint.size,
-            checkpoint.stats.frozen.as_secs_f64() * 1e3
-        ),
-        Ok(Outcome::Restored(restored)) => {
-            log::info!("restored from {} as generation {}", restored.id, restored.generation);
-        }
-        Err(error) => log::error!("no checkpoint ({}): {}: {error:?}", report.cause, error.kind().name()),
-    }));
-    // The panic has said so itself.
-    drop(logged);
 }

@@ -1,5 +1,6 @@
 //! A program that goes wrong in a thread named `worker` when it gets a SIGUSR1. `crasher HOW`: `panic`, `caught` (a
-//! panic from which it goes on), `segv` (a null dereference), `fpe`, `abort`, `overflow` (of the stack), `hold` (a
+//! panic from which it goes on), `segv` (a null dereference), `fpe`, `ill`, `bus` (beyond
+//! the end of a mapped file), `abort`, `overflow` (of the stack), `hold` (a
 //! panic while it holds up checkpoints).
 //!
 //! The functions that fail are named for it: `deep_in_trouble`, called by `on_the_way`.
@@ -47,7 +48,9 @@ fn deep_in_trouble(how: &str) {
         "panic" | "hold" => panic!("in trouble: {}", black_box(6) * 7),
         // SAFETY: it is what is being tested: nobody is there, and the kernel says so.
         "segv" => unsafe { std::ptr::write_volatile(black_box(std::ptr::null_mut()), 42) },
-        "fpe" => divide_by_zero(),
+        "fpe" => raise(libc::SIGFPE),
+        "ill" => raise(libc::SIGILL),
+        "bus" => write_beyond_a_file(),
         "abort" => std::process::abort(),
         "overflow" => println!("{}", descend(0)),
         other => println!("no such trouble: {other}"),
@@ -55,9 +58,20 @@ fn deep_in_trouble(how: &str) {
     black_box(how);
 }
 
-fn divide_by_zero() {
-    // SAFETY: a signal of this thread to itself, as the processor's exception would be; Rust checks its divisions.
-    unsafe { libc::raise(libc::SIGFPE) };
+fn raise(signal: libc::c_int) {
+    // SAFETY: a signal of this thread to itself, as the processor's exception would be: Rust checks its divisions.
+    unsafe { libc::raise(signal) };
+}
+
+fn write_beyond_a_file() {
+    let file = tempfile::tempfile().expect("a file");
+    let (access, fd) = (libc::PROT_READ | libc::PROT_WRITE, std::os::fd::AsRawFd::as_raw_fd(&file));
+    // SAFETY: a new mapping; that its page isn't there is what is being tested.
+    unsafe {
+        let page = libc::mmap(std::ptr::null_mut(), 4096, access, libc::MAP_SHARED, fd, 0);
+        assert_ne!(page, libc::MAP_FAILED, "a mapping");
+        std::ptr::write_volatile(black_box(page.cast::<u8>()), 42);
+    }
 }
 
 /// Uses up the stack.
