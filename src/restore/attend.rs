@@ -1,10 +1,11 @@
 //! Being the parent of a restored program: signals are passed on to it, its end becomes ours.
 
+use std::process::Command;
 use std::time::Duration;
 
 use super::relay::{Relay, Running};
 use crate::error::{Error, Result};
-use crate::sys::{process, signal};
+use crate::sys::{process, signal, terminal};
 
 /// How long a lost SIGCHLD could go unnoticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -94,6 +95,24 @@ fn has_it_already(pid: i32, taken: signal::Taken) -> bool {
 fn held() -> Vec<i32> {
     let for_the_program = signal::FOR_THE_PROGRAM.into_iter().filter(|&signal| !signal::is_ignored(signal));
     for_the_program.chain([signal::CHILD]).collect()
+}
+
+/// Runs a command at a pseudoterminal of its own, as the leader of a session there, and passes on what goes through
+/// that until it ends.
+///
+/// # Errors
+///
+/// Where no pseudoterminal can be had, or the command can't be started.
+pub fn at_a_terminal(mut command: Command) -> Result<Ended> {
+    let failed = |source| Error::os("start a command at a pseudoterminal", source);
+    let (relay, slave) = Relay::make().map_err(failed)?;
+    let stream = || slave.try_clone().map_err(failed);
+    command.stdin(stream()?).stdout(stream()?).stderr(stream()?);
+    terminal::lead_a_session(&mut command);
+    let child = command.spawn().map_err(failed)?;
+    // Or it would never end for us.
+    drop((command, slave));
+    attend(child.id() as i32, Some(relay))
 }
 
 /// Ends this process as the program ended: with its status, or by the same signal.

@@ -20,9 +20,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use attend::{Ended, attend, end_alike, hold_signals};
+pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals};
 pub use files::{FileAction, FilePlan};
-pub use relay::{Relay, at_a_terminal};
+pub use relay::Relay;
 
 use crate::config::{self, Config, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};

@@ -7,30 +7,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
 use std::thread::{self, JoinHandle};
 
-use super::attend::{Ended, attend};
-use crate::error::{Error, Result};
 use crate::sys::terminal::{self, Raw, Size};
-
-/// Runs a command at a pseudoterminal of its own, as the leader of a session there, and passes on what goes through
-/// that until it ends.
-///
-/// # Errors
-///
-/// Where no pseudoterminal can be had, or the command can't be started.
-pub fn at_a_terminal(mut command: Command) -> Result<Ended> {
-    let failed = |source| Error::os("start a command at a pseudoterminal", source);
-    let (relay, slave) = Relay::make().map_err(failed)?;
-    let stream = || slave.try_clone().map_err(failed);
-    command.stdin(stream()?).stdout(stream()?).stderr(stream()?);
-    terminal::lead_a_session(&mut command);
-    let child = command.spawn().map_err(failed)?;
-    // Or it would never end for us.
-    drop((command, slave));
-    attend(child.id() as i32, Some(relay))
-}
 
 /// The side of the pseudoterminal that is ours.
 #[derive(Debug)]
