@@ -21,6 +21,16 @@ use crate::sys::disk;
 /// A draft without an owner is being made right now, unless it is older than this.
 const OWNERLESS: Duration = Duration::from_secs(60);
 
+/// What a draft has and a checkpoint doesn't, but for the owner, who is named until the end.
+const SCAFFOLDING: [&str; 6] = [
+    layout::LINK,
+    layout::WORKER_LOG,
+    layout::CRIU_CONFIG,
+    layout::COPY_SCRIPT,
+    layout::COPIED,
+    layout::COPY_FAILED,
+];
+
 /// The folder of a checkpoint that is not one yet.
 #[derive(Debug)]
 #[must_use = "a draft is committed, discarded or forgotten"]
@@ -56,7 +66,7 @@ impl Draft {
         symlink(&images, &link).map_err(|source| Error::io("make the link", &link, source))
     }
 
-    fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.instance.draft(self.number)
     }
 
@@ -84,13 +94,51 @@ impl Draft {
         self.path(layout::WORKER_LOG)
     }
 
+    /// Makes room for copies of files, and says how CRIU gets to run `script`, which makes them. The script runs in
+    /// the folder of the images.
+    pub(crate) fn prepare_copies(&self, script: &[u8]) -> Result<()> {
+        let (files, path) = (self.path(layout::FILES), self.path(layout::COPY_SCRIPT));
+        disk::make_private(&files).map_err(|source| Error::io("make", &files, source))?;
+        disk::write_script(&path, script).map_err(|source| Error::io("write", &path, source))?;
+        let config = self.criu_config();
+        // A path from the root would have to be quoted, and CRIU takes what is behind a # for a comment even then.
+        fs::write(&config, format!("action-script ../{}\n", layout::COPY_SCRIPT))
+            .map_err(|source| Error::io("write", &config, source))
+    }
+
+    /// The settings that have CRIU run the script.
+    pub(crate) fn criu_config(&self) -> PathBuf {
+        self.path(layout::CRIU_CONFIG)
+    }
+
+    /// What the script wrote when it had copied everything; none where it has not.
+    pub(crate) fn copied(&self) -> Result<Option<Vec<u8>>> {
+        read_if_there(&self.path(layout::COPIED))
+    }
+
+    /// What the script wrote when it could not copy a file.
+    pub(crate) fn copy_failure(&self) -> Option<Vec<u8>> {
+        read_if_there(&self.path(layout::COPY_FAILED)).ok()?
+    }
+
+    /// The copy with this number: its name in the checkpoint's folder, and where it is now.
+    pub(crate) fn copy(&self, number: usize) -> (String, PathBuf) {
+        let name = format!("{}/{number}", layout::FILES);
+        let path = self.path(&name);
+        (name, path)
+    }
+
     /// Empties it of what a worker wrote, for another try.
     pub(crate) fn clear(&self) -> Result<()> {
-        remove_if_there(&self.worker_log())?;
-        let images = self.images();
-        fs::remove_dir_all(&images)
-            .and_then(|()| disk::make_private(&images))
-            .map_err(|source| Error::io("empty", &images, source))
+        for name in [layout::WORKER_LOG, layout::COPIED, layout::COPY_FAILED] {
+            remove_if_there(&self.path(name))?;
+        }
+        for folder in [self.images(), self.path(layout::FILES)].iter().filter(|folder| folder.exists()) {
+            fs::remove_dir_all(folder)
+                .and_then(|()| disk::make_private(folder))
+                .map_err(|source| Error::io("empty", folder, source))?;
+        }
+        Ok(())
     }
 
     /// The process that came back from the checkpoint changes nothing on disk: what it remembers as a
@@ -116,7 +164,7 @@ impl Draft {
     /// Makes it a checkpoint: every byte goes to the disk, then the rename that gives it its name. The
     /// manifest comes with its list of files empty. Where this fails, nothing has become a checkpoint.
     pub(crate) fn commit(&self, mut manifest: Manifest) -> Result<(PathBuf, Manifest)> {
-        for name in [layout::LINK, layout::WORKER_LOG] {
+        for name in SCAFFOLDING {
             remove_if_there(&self.path(name))?;
         }
         manifest.files = self.seal()?;
@@ -150,7 +198,8 @@ impl Draft {
     fn sync_all(&self, files: &[FileEntry]) -> Result<()> {
         files.iter().try_for_each(|file| sync(&self.path(&file.path)))?;
         sync(&self.path(layout::MANIFEST))?;
-        sync(&self.images())
+        let copies = Some(self.path(layout::FILES)).filter(|copies| copies.exists());
+        copies.into_iter().chain([self.images()]).try_for_each(|folder| sync(&folder))
     }
 }
 
@@ -162,6 +211,14 @@ fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
         _ => Ok(()),
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::io("read", path, source)),
     }
 }
 
