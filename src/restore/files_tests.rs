@@ -62,6 +62,9 @@ fn planned_among(flags: u32, now: Option<Now>, rules: &[&str], writer: Option<(i
         dumped: dumped(),
         now: &|_| now.clone(),
         writer: &|_| writer.clone(),
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     plan(&[process(vec![open(1, "/data/out", flags)])], &rules, &world).remove(0)
 }
@@ -126,6 +129,9 @@ fn inodes_say_nothing_on_another_machine() {
         dumped: dumped(),
         now: &|_| Some(other.clone()),
         writer: &|_| None,
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     let plans = plan(&[process(vec![open(1, "/data/out", WRITE)])], &[], &world);
     assert_eq!(plans[0].action, FileAction::Nothing);
@@ -154,6 +160,9 @@ fn a_file_is_planned_once_however_often_it_is_open_and_one_without_a_name_not_at
         dumped: dumped(),
         now: &|_| Some(now(50)),
         writer: &|_| None,
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     let plans = plan(&family, &[], &world);
     let paths: Vec<&str> = plans.iter().filter_map(|plan| plan.path.to_str()).collect();
@@ -170,6 +179,9 @@ fn a_program_that_may_still_run_elsewhere_keeps_what_it_has_written() {
         dumped: dumped(),
         now: &|_| Some(now(50)),
         writer: &|_| None,
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     let planned =
         |rules: &[FileRule]| plan(&[process(vec![open(1, "/data/out", WRITE)])], rules, &world).remove(0);

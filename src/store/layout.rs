@@ -108,6 +108,11 @@ pub(crate) fn is_instance(name: &str) -> bool {
     name.split_once('-').is_some_and(|(pid, ticks)| number(pid) && number(ticks))
 }
 
+/// Whether a path leads into the folder of an instance, in whichever store.
+pub(crate) fn is_in_an_instance(path: &Path) -> bool {
+    path.iter().any(|part| part.to_str().is_some_and(is_instance))
+}
+
 /// The folder for what concerns processes that run now: /run/selfdump as root, else below
 /// `$XDG_RUNTIME_DIR`, else one of this user's in /tmp.
 pub(crate) fn runtime_folder(root: bool, runtime_dir: Option<PathBuf>, user: u32) -> PathBuf {

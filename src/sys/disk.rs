@@ -47,7 +47,14 @@ pub(crate) struct Looks {
 pub(crate) fn open_over(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     // Nobody else reads it before it looks as it has to.
-    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
 }
 
 /// Makes an open file look so. Only root can give files away: for others the owner stays.
