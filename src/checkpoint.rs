@@ -141,6 +141,9 @@ fn come_back(before: &Life, now: &Life, id: String, taken: SystemTime) -> Restor
 fn order(subject: &Subject, draft: &Draft, needs: Needs) -> Result<Order> {
     let copies = copies::prepare(&subject.settings, draft)?;
     ensure_space(draft, copies.as_ref())?;
+    // What has to be copied is mostly a database, which takes and gives back its locks all the time: that none is held
+    // now says nothing about the moment in which all stands still.
+    let needs = Needs { file_locks: needs.file_locks || copies.is_some(), ..needs };
     Ok(Order { needs, copies })
 }
 

@@ -1,6 +1,7 @@
 //! Patterns for the files that are copied into a checkpoint.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -51,13 +52,44 @@ impl FilePattern {
         self.0.as_str()
     }
 
-    /// The files, and whatever else is there, that it is for now; none where it is only for names.
+    /// What it is for now, files and whatever else is there; nothing where it is only for names. (The crate's own
+    /// search passes over names that are no UTF-8, and says so on the program's standard output.)
     pub(crate) fn found(&self) -> Vec<PathBuf> {
-        match self.is_for_paths() {
-            true => glob::glob_with(self.as_str(), OPTIONS).into_iter().flatten().flatten().collect(),
-            false => Vec::new(),
+        let Some(path) = self.as_str().strip_prefix('/') else { return Vec::new() };
+        let parts: Vec<&str> = path.split('/').collect();
+        let found = parts.iter().fold(vec![PathBuf::from("/")], |folders, part| {
+            folders.iter().flat_map(|folder| matching(folder, part)).collect()
+        });
+        match parts.last() {
+            Some(&"**") => found.iter().flat_map(|folder| matching(folder, "*")).collect(),
+            _ => found,
         }
     }
+}
+
+/// What is in a folder and matches one part of a pattern; for `**`, the folder and those below it.
+fn matching(folder: &Path, part: &str) -> Vec<PathBuf> {
+    if part == "**" {
+        let below = matching(folder, "*").into_iter().filter(|path| is_folder(path));
+        return std::iter::once(folder.to_owned())
+            .chain(below.flat_map(|path| matching(&path, part)))
+            .collect();
+    }
+    if !part.contains(['*', '?', '[']) {
+        return vec![folder.join(part)];
+    }
+    let Ok(pattern) = Pattern::new(part) else { return Vec::new() };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name());
+    names
+        .filter(|name| pattern.matches_with(&name.to_string_lossy(), OPTIONS))
+        .map(|name| folder.join(name))
+        .collect()
+}
+
+/// A link to a folder is none: it may lead back up.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.is_dir())
 }
 
 impl FromStr for FilePattern {
@@ -77,6 +109,9 @@ impl FromStr for FilePattern {
             _ if text.ends_with('/') => Err(wrong("it ends with a slash, and only files are copied")),
             _ if is_path && text[1..].split('/').any(|part| matches!(part, "" | "." | "..")) => {
                 Err(wrong("an empty part, . or .. is in no path that it is compared with"))
+            }
+            _ if text.split('/').any(|part| Pattern::new(part).is_err()) => {
+                Err(wrong("a class of characters has a slash in it"))
             }
             _ => Ok(FilePattern(pattern)),
         }
@@ -103,6 +138,8 @@ impl<'de> Deserialize<'de> for FilePattern {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn pattern(text: &str) -> FilePattern {
@@ -127,7 +164,6 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_utf8_matches_as_well() {
-        use std::os::unix::ffi::OsStrExt;
         let odd = Path::new(std::ffi::OsStr::from_bytes(b"/data/\xff\x81.db"));
         assert!(pattern("*.db").matches(odd) && pattern("/data/*").matches(odd));
     }
@@ -135,15 +171,31 @@ mod tests {
     #[test]
     fn what_is_there_is_found_by_path_and_not_by_name() {
         let lab = tempfile::tempdir().unwrap();
-        let file = lab.path().join("a b.db");
-        std::fs::write(&file, "").unwrap();
-        assert_eq!(pattern(&format!("{}/*.db", lab.path().display())).found(), [file]);
-        assert!(pattern("*.db").found().is_empty());
+        let root = lab.path();
+        let odd = root.join(std::ffi::OsStr::from_bytes(b"deep/\xff.db"));
+        let files = ["a b.db", "deep/er/c.db", "deep/d.txt", ".x/e.db"].map(|name| root.join(name));
+        for file in files.iter().chain([&odd]) {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        std::os::unix::fs::symlink(root, root.join("deep/up")).unwrap();
+        let found = |text: &str| {
+            let mut found = pattern(&format!("{}/{text}", root.display())).found();
+            found.retain(|path| path.is_file());
+            found.sort();
+            found
+        };
+        let [top, deeper, text, hidden] = files;
+        assert_eq!(found("*.db"), [top.clone()]);
+        assert_eq!(found("**/*.db"), [top, deeper.clone(), odd.clone()]);
+        assert_eq!(found("deep/**"), [text, deeper, odd]);
+        assert_eq!(found(".x/e.db"), [hidden]);
+        assert!(found("gone/*").is_empty() && pattern("*.db").found().is_empty());
     }
 
     #[test]
     fn what_is_no_pattern_is_refused_with_the_form() {
-        for text in ["", "[", "data/*.db", "/data/", "/data//x", "/data/../x", "./x", "/a**"] {
+        for text in ["", "[", "data/*.db", "/data/", "/data//x", "/data/../x", "./x", "/a**", "/a[/]b"] {
             let error = text.parse::<FilePattern>().unwrap_err();
             assert!(error.hint().unwrap().contains("/data/app.db*"), "{text}");
         }
