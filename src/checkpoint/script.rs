@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::FilePattern;
+use crate::store::layout;
 
 /// What comes after the settings. CRIU 4.1.1 runs the script twice at each stage, so the second run only says what the
 /// first one did. A partial copy goes before the word about it, for which the disk may have no room otherwise.
@@ -17,20 +18,20 @@ const BODY: &str = r#"
 LC_ALL=C
 export LC_ALL
 umask 077
-[ ! -e copy.failed ] || exit 1
-[ ! -e copied ] || exit 0
+[ ! -e "$failed" ] || exit 1
+[ ! -e "$copied" ] || exit 0
 
 number=0
 copy() {
     [ -f "$1" ] || return 0
     case $1/ in "$store"/* | /proc/* | /sys/*) return 0 ;; esac
     number=$((number + 1))
-    if ! said=$(cp -p --reflink=auto -- "$1" "files/$number" 2>&1); then
-        rm -f "files/$number"
-        printf '%s\000%s' "$1" "$said" >copy.failed
+    if ! said=$(cp -p --reflink=auto -- "$1" "$files/$number" 2>&1); then
+        rm -f "$files/$number"
+        printf '%s\000%s' "$1" "$said" >"$failed"
         exit 1
     fi
-    printf '%s\000' "$1" >>copied.new || exit 1
+    printf '%s\000' "$1" >>"$copied.new" || exit 1
 }
 
 # What was open is copied already.
@@ -43,12 +44,12 @@ down() {
     "$2" "$1"
     for folder in "$1"/*/; do
         folder=${folder%/}
-        case $folder/ in "$store"/*) continue ;; esac
-        [ -L "$folder" ] || [ ! -d "$folder" ] || down "$folder" "$2"
+        # By whichever path the store is come upon.
+        [ "$folder" -ef "$store" ] || [ -L "$folder" ] || [ ! -d "$folder" ] || down "$folder" "$2"
     done
 }
 
-: >copied.new || exit 1
+: >"$copied.new" || exit 1
 "#;
 
 /// The script for a draft's folder: it copies the files `open`, and what it finds by the patterns. The store is left
@@ -62,6 +63,11 @@ pub(super) fn script(draft: &Path, store: &Path, open: &[PathBuf], patterns: &[F
     };
     line(&[b"cd ", &quoted(bytes(draft)), b" || exit 1"]);
     line(&[b"store=", &quoted(bytes(store))]);
+    for (variable, name) in
+        [("files", layout::FILES), ("copied", layout::COPIED), ("failed", layout::COPY_FAILED)]
+    {
+        line(&[variable.as_bytes(), b"=", &quoted(name.as_bytes())]);
+    }
     line(&[
         b"open=",
         &quoted(&open.iter().flat_map(|file| [b"//", bytes(file), b"//"].concat()).collect::<Vec<u8>>()),
@@ -73,7 +79,7 @@ pub(super) fn script(draft: &Path, store: &Path, open: &[PathBuf], patterns: &[F
     for (number, pattern) in patterns.iter().filter(|pattern| pattern.is_for_paths()).enumerate() {
         line(&[search(pattern.as_str(), number).as_bytes()]);
     }
-    line(&[b"mv copied.new copied"]);
+    line(&[br#"mv "$copied.new" "$copied""#]);
     script
 }
 

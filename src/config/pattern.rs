@@ -185,11 +185,15 @@ mod tests {
             found.sort();
             found
         };
-        let [top, deeper, text, hidden] = files;
-        assert_eq!(found("*.db"), [top.clone()]);
-        assert_eq!(found("**/*.db"), [top, deeper.clone(), odd.clone()]);
-        assert_eq!(found("deep/**"), [text, deeper, odd]);
-        assert_eq!(found(".x/e.db"), [hidden]);
+        let [top, deeper, text, hidden] = &files;
+        for (text, expected) in [
+            ("*.db", &[top][..]),
+            ("**/*.db", &[top, deeper, &odd]),
+            ("deep/**", &[text, deeper, &odd]),
+            (".x/e.db", &[hidden]),
+        ] {
+            assert_eq!(found(text).iter().collect::<Vec<_>>(), expected, "{text}");
+        }
         assert!(found("gone/*").is_empty() && pattern("*.db").found().is_empty());
     }
 

@@ -110,19 +110,16 @@ pub(super) fn newcomers(patterns: &[FilePattern], copies: &[CopiedFile]) -> Vec<
     let found = patterns.iter().flat_map(FilePattern::found);
     // What a link leads to has a place of its own, which nobody has named.
     let files = found.filter(|path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file()));
+    // The output of this very command is not to be moved from under it.
+    let ours = procfs::descriptors(process::id()).unwrap_or_default();
     let mut new: Vec<PathBuf> = files
         .filter_map(|path| path.canonicalize().ok())
-        .filter(|path| !copies.iter().any(|copy| copy.path == *path) && !is_ours(path))
+        .filter(|path| !copies.iter().any(|copy| copy.path == *path))
+        .filter(|path| !layout::is_in_an_instance(path) && !ours.iter().any(|open| open.target == *path))
         .collect();
     new.sort();
     new.dedup();
     new
-}
-
-/// Whether it belongs to a store, or is what this command itself writes to.
-fn is_ours(path: &Path) -> bool {
-    let open = || procfs::descriptors(process::id()).unwrap_or_default();
-    layout::is_in_an_instance(path) || open().iter().any(|open| open.target == path)
 }
 
 /// Whether a file holds what its copy in this checkpoint does.

@@ -3,7 +3,7 @@ use crate::config::FileRule;
 use crate::frozen::{Bytes, FileIdentity};
 use crate::restore::FilePlan;
 use crate::restore::files::plan;
-use crate::restore::rewind::rewind;
+use crate::restore::rewind::{Rewound, rewind};
 
 const DUMPED: Duration = Duration::from_secs(1000);
 
@@ -147,6 +147,10 @@ impl Scene {
         [plan("new", FileAction::SetAside), plan("out", FileAction::Recreate { size: Bytes(42) })]
     }
 
+    fn rewind(&self, plans: &[FilePlan]) -> crate::error::Result<Rewound> {
+        rewind(&self.checkpoint, plans, std::slice::from_ref(&self.copy))
+    }
+
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.lab.path().join(name)).unwrap_or_default()
     }
@@ -164,7 +168,7 @@ fn a_file_is_put_back_into_its_inode_with_mode_and_times_and_what_it_was_is_save
     use std::os::unix::fs::MetadataExt;
     let scene = Scene::new();
     let before = fs::metadata(&scene.copy.path).unwrap();
-    let rewound = rewind(&scene.checkpoint, &scene.plans(), &[scene.copy.clone()]).unwrap();
+    let rewound = scene.rewind(&scene.plans()).unwrap();
     let after = fs::metadata(&scene.copy.path).unwrap();
     assert_eq!(scene.read("out"), "as it was at the checkpoint, 42 bytes long");
     assert_eq!((after.ino(), after.mode() & 0o777), (before.ino(), 0o640));
@@ -182,7 +186,7 @@ fn a_file_is_put_back_into_its_inode_with_mode_and_times_and_what_it_was_is_save
 fn a_file_that_is_gone_is_made_anew() {
     let scene = Scene::new();
     fs::remove_file(&scene.copy.path).unwrap();
-    rewind(&scene.checkpoint, &scene.plans()[1..], &[scene.copy.clone()]).unwrap();
+    scene.rewind(&scene.plans()[1..]).unwrap();
     assert!(same_contents(&scene.checkpoint, &scene.copy));
     assert_eq!(fs::metadata(&scene.copy.path).unwrap().modified().unwrap(), modified(&scene.copy));
 }
@@ -199,7 +203,7 @@ fn undone_everything_is_as_it_was() {
             Some((file.permissions(), file.modified().unwrap()))
         };
         let (before, names) = (looks(), scene.names());
-        rewind(&scene.checkpoint, &scene.plans(), &[scene.copy.clone()]).unwrap().undo();
+        scene.rewind(&scene.plans()).unwrap().undo();
         assert_eq!((looks(), scene.names()), (before, names));
         assert_eq!((scene.read("new").as_str(), scene.read("out") == "now"), ("newer", is_there));
     }
@@ -212,7 +216,7 @@ fn where_one_can_not_be_put_back_nothing_is_changed() {
     let aside = scene.lab.path().join("elsewhere");
     fs::rename(&scene.copy.path, &aside).unwrap();
     std::os::unix::fs::symlink(&aside, &scene.copy.path).unwrap();
-    let error = rewind(&scene.checkpoint, &scene.plans(), &[scene.copy.clone()]).err().unwrap();
+    let error = scene.rewind(&scene.plans()).err().unwrap();
     assert!(error.to_string().contains("symbolic link"), "{error:?}");
     assert_eq!(scene.names(), ["000007", "elsewhere", "new", "out"]);
     assert_eq!((scene.read("new").as_str(), scene.read("elsewhere").as_str()), ("newer", "now"));
@@ -222,7 +226,7 @@ fn where_one_can_not_be_put_back_nothing_is_changed() {
 #[test]
 fn who_wrote_after_the_change_has_the_last_word() {
     let scene = Scene::new();
-    let rewound = rewind(&scene.checkpoint, &scene.plans(), &[scene.copy.clone()]).unwrap();
+    let rewound = scene.rewind(&scene.plans()).unwrap();
     fs::write(&scene.copy.path, "somebody else's").unwrap();
     rewound.undo();
     assert_eq!(scene.read("out"), "somebody else's");

@@ -104,6 +104,9 @@ fn a_file_that_others_write_to_is_not_cut() {
 #[test]
 fn what_would_lose_data_is_refused_with_the_way_out() {
     is_refused(&planned(WRITE, None, &[]), "is gone", "put it back");
+    for now in [None, Some(now(41)), Some(Now { identity: identity(6), ..now(42) })] {
+        is_refused(&planned(WRITE, now, &[]), "", "SELFDUMP_COPY_FILES=/data/out");
+    }
     is_refused(&planned(READ, None, &["keep:*"]), "is gone", "put it back");
     is_refused(&planned(WRITE, Some(now(41)), &[]), "shorter", "--files keep:/data/out");
     let other = Now { identity: identity(6), ..now(42) };
@@ -143,6 +146,7 @@ fn a_file_that_was_written_to_in_place_is_said() {
     let plan = planned(READ_AND_WRITE, Some(later.clone()), &[]);
     assert_eq!(plan.action, FileAction::Nothing);
     assert!(plan.why.contains("later than what the program remembers"), "{plan:?}");
+    assert!(plan.why.contains("SELFDUMP_COPY_FILES=/data/out"), "{plan:?}");
     assert!(planned(READ, Some(later), &[]).why.contains("the size that it had"));
 }
 

@@ -70,7 +70,7 @@ impl Draft {
         self.instance.draft(self.number)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
 
@@ -92,40 +92,6 @@ impl Draft {
     /// Where a worker's first words go.
     pub(crate) fn worker_log(&self) -> PathBuf {
         self.path(layout::WORKER_LOG)
-    }
-
-    /// Makes room for copies of files, and says how CRIU gets to run `script`, which makes them. The script runs in
-    /// the folder of the images.
-    pub(crate) fn prepare_copies(&self, script: &[u8]) -> Result<()> {
-        let (files, path) = (self.path(layout::FILES), self.path(layout::COPY_SCRIPT));
-        disk::make_private(&files).map_err(|source| Error::io("make", &files, source))?;
-        disk::write_script(&path, script).map_err(|source| Error::io("write", &path, source))?;
-        let config = self.criu_config();
-        // A path from the root would have to be quoted, and CRIU takes what is behind a # for a comment even then.
-        fs::write(&config, format!("action-script ../{}\n", layout::COPY_SCRIPT))
-            .map_err(|source| Error::io("write", &config, source))
-    }
-
-    /// The settings that have CRIU run the script.
-    pub(crate) fn criu_config(&self) -> PathBuf {
-        self.path(layout::CRIU_CONFIG)
-    }
-
-    /// What the script wrote when it had copied everything; none where it has not.
-    pub(crate) fn copied(&self) -> Result<Option<Vec<u8>>> {
-        read_if_there(&self.path(layout::COPIED))
-    }
-
-    /// What the script wrote when it could not copy a file.
-    pub(crate) fn copy_failure(&self) -> Option<Vec<u8>> {
-        read_if_there(&self.path(layout::COPY_FAILED)).ok()?
-    }
-
-    /// The copy with this number: its name in the checkpoint's folder, and where it is now.
-    pub(crate) fn copy(&self, number: usize) -> (String, PathBuf) {
-        let name = format!("{}/{number}", layout::FILES);
-        let path = self.path(&name);
-        (name, path)
     }
 
     /// Empties it of what a worker wrote, for another try.
@@ -211,14 +177,6 @@ fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
         _ => Ok(()),
-    }
-}
-
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::io("read", path, source)),
     }
 }
 
