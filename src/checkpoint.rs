@@ -214,6 +214,7 @@ fn save(
     answer: Answer,
 ) -> Result<Checkpoint> {
     let images = draft.images();
+    let stats = image::dump_stats(&images).map_err(unreadable)?;
     let processes = identified(image::processes(&images).map_err(unreadable)?);
     let copies = match &order.copies {
         Some(copies) => copies.made(draft, &processes)?,
@@ -236,7 +237,7 @@ fn save(
             copy_files: subject.settings.copy_files.clone(),
         },
         criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs: order.needs },
-        stats: image::dump_stats(&images).map_err(unreadable)?,
+        stats,
         processes,
         copies,
         files: Vec::new(),

@@ -132,6 +132,11 @@ impl Change {
             let error = Error::io("put back the copy of", &self.path, source);
             match error.kind() {
                 ErrorKind::NotFound => error.with_hint("make the folder that it was in, then restore again"),
+                ErrorKind::NoSpace => error.with_hint("free space on its file system, then restore again"),
+                ErrorKind::Permission => error.with_hint(format!(
+                    "restore as a user who may write to it, or leave it as it is: --files keep:{}",
+                    self.path.display()
+                )),
                 _ => error,
             }
         })
