@@ -84,6 +84,15 @@ fn a_database_comes_back(lab: &Lab, journal: &str) {
     assert!(after.0 < counts(&before).0, "it goes on from its checkpoint");
     assert_eq!(after.0, after.1, "the database is what the program remembers");
     eventually("many more rows", || (counts(&output()).0 > after.0 + 100).then_some(()));
+    back.signal(USR2);
+    let again = lab.wait_for_checkpoint(2);
+    assert!(!manifest(&again)["copies"].as_array().unwrap().is_empty(), "it goes on being copied");
+    eventually("more rows still", || (counts(&output()).0 > after.0 + 200).then_some(()));
+    back.crash();
+    let (back, report) = restore(lab, "inserter");
+    assert_eq!((&report["generation"], action_on(&report, &database).as_str()), (&2.into(), "recreate"));
+    let then = output().len();
+    eventually("it goes on once more", || (output().len() > then + 1000).then_some(()));
     back.crash();
     // It may have been killed between a row and the word about it.
     let (own, (check, rows)) = (counts(&output()).0, look_into(&database));
