@@ -1,13 +1,16 @@
 //! The sentence: look what CRIU has to be told, begin a draft, have it filled, commit it.
 //!
 //! ```text
-//! needs ─▶ draft ─▶ space ─▶ dump ─┬─ Original ─▶ manifest ─▶ commit ─▶ prune
-//!                                  ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
-//!                                  └─ failed   ─▶ discard the draft
+//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ manifest ─▶ commit ─▶ prune
+//!                                            ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
+//!                                            └─ failed   ─▶ discard the draft
 //! ```
 //!
 //! [`Dumped`] is matched in one place, [`attempt`]: everything after the dump runs in both processes, and
 //! only there is it decided which of them may change the store.
+
+mod copies;
+mod script;
 
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +28,7 @@ use crate::store::manifest::{Criu, FORMAT_VERSION, Manifest, Program};
 use crate::store::retention::Keep;
 use crate::store::runtime;
 use crate::sys::{self, crash};
+use copies::Copies;
 
 /// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
 const BESIDE_THE_MEMORY: Bytes = Bytes::mebibytes(1);
@@ -65,6 +69,12 @@ impl Subject {
     }
 }
 
+/// What a dump is asked for.
+struct Order {
+    needs: Needs,
+    copies: Option<Copies>,
+}
+
 /// What is known when CRIU has answered.
 struct Answer {
     dumped: Dumped,
@@ -93,10 +103,11 @@ fn attempt(
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
     let draft = Draft::begin(&subject.instance, &subject.life)?;
     let taken = SystemTime::now();
-    let dumped = ensure_space(&draft).and_then(|()| dump(subject, &draft, &needs, ways));
+    let dumped =
+        order(subject, &draft, needs).and_then(|order| Ok((dump(subject, &draft, &order, ways)?, order)));
     thawed();
     match dumped {
-        Ok(Answer { dumped: Dumped::Restored, .. }) => {
+        Ok((Answer { dumped: Dumped::Restored, .. }, _)) => {
             let id = draft.id();
             draft.forget();
             let before = subject.begin_next_life();
@@ -106,9 +117,9 @@ fn attempt(
         Ok(_) if crash::is_under_way() && !cause.is_forensic() => {
             Err(crashed_meanwhile().with_log(draft.discard()))
         }
-        Ok(answer) => {
+        Ok((answer, order)) => {
             *answered = Some(answer.answered);
-            save(subject, &draft, cause, needs, taken, answer).map(Outcome::Saved).inspect_err(|_| {
+            save(subject, &draft, cause, &order, taken, answer).map(Outcome::Saved).inspect_err(|_| {
                 draft.discard();
             })
         }
@@ -138,8 +149,19 @@ fn come_back(before: &Life, now: &Life, id: String, taken: SystemTime) -> Restor
     }
 }
 
-/// Looks whether the memory of the tree fits onto the disk, before anything stands still for it.
-fn ensure_space(draft: &Draft) -> Result<()> {
+/// Works out what the dump is asked for, and looks whether there is room for all of it.
+fn order(subject: &Subject, draft: &Draft, needs: Needs) -> Result<Order> {
+    let copies = copies::prepare(&subject.settings, draft)?;
+    ensure_space(draft, copies.as_ref())?;
+    // What has to be copied is mostly a database, which takes and gives back its locks all the time: that none is held
+    // now says nothing about the moment in which all stands still.
+    let needs = Needs { file_locks: needs.file_locks || copies.is_some(), ..needs };
+    Ok(Order { needs, copies })
+}
+
+/// Looks whether the memory of the tree, and what is to be copied, fits onto the disk, before anything stands still
+/// for it.
+fn ensure_space(draft: &Draft, copies: Option<&Copies>) -> Result<()> {
     let images = draft.images();
     let free =
         sys::disk::free_space(&images).map_err(|source| Error::io("look for space at", &images, source))?;
@@ -147,7 +169,8 @@ fn ensure_space(draft: &Draft) -> Result<()> {
         .into_iter()
         .map(|pid| Bytes(sys::procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024))
         .sum();
-    let wanted = Bytes(memory.0 + BESIDE_THE_MEMORY.0);
+    let copied = copies.map_or(Bytes(0), |copies| copies.size);
+    let wanted = Bytes(memory.0.saturating_add(copied.0).saturating_add(BESIDE_THE_MEMORY.0));
     if wanted <= free {
         return Ok(());
     }
@@ -161,12 +184,12 @@ fn ensure_space(draft: &Draft) -> Result<()> {
 }
 
 /// Has the program dumped by the first CRIU that is right for this machine. Returns twice.
-fn dump(subject: &mut Subject, draft: &Draft, needs: &Needs, ways: Vec<Way>) -> Result<Answer> {
+fn dump(subject: &mut Subject, draft: &Draft, order: &Order, ways: Vec<Way>) -> Result<Answer> {
     let (unfit, fit): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| subject.unfit.contains(way));
     // Where none is left, one may have been put right since.
     let mut untried = if fit.is_empty() { unfit } else { fit }.into_iter().peekable();
     while let Some(way) = untried.next() {
-        let error = match dump_by(&way, draft, needs, subject.settings.timeout) {
+        let error = match dump_by(&way, draft, order, subject.settings.timeout) {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -179,10 +202,17 @@ fn dump(subject: &mut Subject, draft: &Draft, needs: &Needs, ways: Vec<Way>) -> 
     Err(Error::new(ErrorKind::NoCriu, "no criu was found"))
 }
 
-fn dump_by(way: &Way, draft: &Draft, needs: &Needs, timeout: Duration) -> Result<Answer> {
+fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result<Answer> {
     let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
     let peer = connection.peer();
-    let dumped = connection.dump(&DumpOptions::new(draft.link(), needs.clone()))?;
+    let mut options = DumpOptions::new(draft.link(), order.needs.clone());
+    if let Some(copies) = &order.copies {
+        copies.ask(&connection, draft, &mut options)?;
+    }
+    let dumped = connection.dump(&options).map_err(|error| match &order.copies {
+        Some(copies) => copies.explain(draft, error),
+        None => error,
+    })?;
     Ok(Answer { dumped, version, peer, answered: SystemTime::now() })
 }
 
@@ -191,11 +221,17 @@ fn save(
     subject: &Subject,
     draft: &Draft,
     cause: &Cause,
-    needs: Needs,
+    order: &Order,
     taken: SystemTime,
     answer: Answer,
 ) -> Result<Checkpoint> {
     let images = draft.images();
+    let stats = image::dump_stats(&images).map_err(unreadable)?;
+    let processes = identified(image::processes(&images).map_err(unreadable)?);
+    let copies = match &order.copies {
+        Some(copies) => copies.made(draft, &processes)?,
+        None => Vec::new(),
+    };
     let executable = sys::procfs::executable(subject.life.pid).unwrap_or_default();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
@@ -211,10 +247,12 @@ fn save(
             selfdump: env!("CARGO_PKG_VERSION").to_owned(),
             file_rules: subject.settings.files.clone(),
             runtime: runtime::folder(),
+            copy_files: subject.settings.copy_files.clone(),
         },
-        criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs },
-        stats: image::dump_stats(&images).map_err(unreadable)?,
-        processes: identified(image::processes(&images).map_err(unreadable)?),
+        criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs: order.needs.clone() },
+        stats,
+        processes,
+        copies,
         files: Vec::new(),
         parent: None,
     };

@@ -161,6 +161,30 @@ pub enum DescriptorKind {
     Other,
 }
 
+/// A file that was copied into a checkpoint while the program stood still.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CopiedFile {
+    /// The file, without symbolic links in its path.
+    #[serde(with = "path::required")]
+    pub path: PathBuf,
+    /// Its copy's path in the checkpoint's folder.
+    pub copy: String,
+    /// Its size.
+    #[serde(rename = "size_bytes")]
+    pub size: Bytes,
+    /// Its mode, without the type: 0o644 is 420.
+    pub mode: u32,
+    /// The user that owns it; for a user other than root always that one.
+    pub user: u32,
+    /// The group that owns it.
+    pub group: u32,
+    /// When it was last written to: nanoseconds since 1970.
+    #[serde(rename = "modified_unix_ns")]
+    pub modified: i64,
+}
+
 /// CRIU's own account of a dump (`stats-dump`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -266,7 +290,7 @@ pub(crate) mod micros {
 }
 
 /// A path as a string, or as an array of bytes where it is no UTF-8.
-mod path {
+pub(crate) mod path {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     use std::path::PathBuf;
@@ -280,19 +304,42 @@ mod path {
         Raw(Vec<u8>),
     }
 
-    pub(super) fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
-        path.as_ref()
-            .map(|path| match path.to_str() {
+    impl From<&PathBuf> for Spelled {
+        fn from(path: &PathBuf) -> Spelled {
+            match path.to_str() {
                 Some(text) => Spelled::Text(text.to_owned()),
                 None => Spelled::Raw(path.as_os_str().as_bytes().to_vec()),
-            })
-            .serialize(to)
+            }
+        }
+    }
+
+    impl From<Spelled> for PathBuf {
+        fn from(spelled: Spelled) -> PathBuf {
+            match spelled {
+                Spelled::Text(text) => PathBuf::from(text),
+                Spelled::Raw(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+            }
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+        path.as_ref().map(Spelled::from).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
-        Ok(Option::<Spelled>::deserialize(from)?.map(|spelled| match spelled {
-            Spelled::Text(text) => PathBuf::from(text),
-            Spelled::Raw(bytes) => PathBuf::from(OsString::from_vec(bytes)),
-        }))
+        Ok(Option::<Spelled>::deserialize(from)?.map(PathBuf::from))
+    }
+
+    /// The same for a path that is always there.
+    pub(crate) mod required {
+        use super::{Deserialize, Deserializer, PathBuf, Serialize, Serializer, Spelled};
+
+        pub(crate) fn serialize<S: Serializer>(path: &PathBuf, to: S) -> Result<S::Ok, S::Error> {
+            Spelled::from(path).serialize(to)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+            Spelled::deserialize(from).map(PathBuf::from)
+        }
     }
 }

@@ -120,7 +120,7 @@ pub mod status;
 pub mod auto;
 
 pub use agent::{Hold, generation};
-pub use config::{Config, Exit, FilePolicy, FileRule, Schedule};
+pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};

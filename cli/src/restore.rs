@@ -67,7 +67,7 @@ struct Report<'a> {
     generation: u64,
     skipped: Vec<Skipped>,
     files: &'a [FilePlan],
-    /// Where what was cut off files is kept.
+    /// Where what was taken from files is kept.
     cut: Option<&'a PathBuf>,
 }
 
@@ -181,12 +181,16 @@ fn tell_of_files(revived: &Revived) {
             FileAction::Rewind { to, cut } => {
                 eprintln!("selfdump: cut {path} back to {to} ({cut} off): {}", file.why)
             }
+            FileAction::Recreate { size } => {
+                eprintln!("selfdump: put back {path} from its copy ({size}): {}", file.why)
+            }
+            FileAction::SetAside => eprintln!("selfdump: moved {path} aside: {}", file.why),
             FileAction::Keep { size } => eprintln!("selfdump: kept {path} as it is ({size}): {}", file.why),
             _ => {}
         }
     }
     if let Some(folder) = &revived.cut {
-        eprintln!("selfdump: what was cut off is in {}", folder.display());
+        eprintln!("selfdump: what was taken from files is in {}", folder.display());
     }
 }
 
@@ -201,6 +205,8 @@ fn dry_run(entry: &Entry, options: &restore::Options, json: bool) -> Result<()> 
     for file in &files {
         let what = match &file.action {
             FileAction::Rewind { to, cut } => format!("cut back to {to}, {cut} off"),
+            FileAction::Recreate { size } => format!("put back from its copy (recreate), {size}"),
+            FileAction::SetAside => "moved aside".to_owned(),
             FileAction::Keep { size } => format!("kept as it is, {size}"),
             FileAction::Refuse { .. } => "the restore would be refused".to_owned(),
             _ => "left alone".to_owned(),

@@ -5,6 +5,7 @@
 //! complete and checked. All settings are listed in `docs/settings.md`, which a test holds against this.
 
 mod files;
+mod pattern;
 mod schedule;
 mod settings;
 mod values;
@@ -14,10 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use files::{FilePolicy, FileRule};
+pub use pattern::FilePattern;
 pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
 pub(crate) use settings::{Settings, environment};
 
+use crate::frozen::Bytes;
 use crate::report::Checkpoint;
 use crate::sys::signal::Signal;
 
@@ -43,6 +46,8 @@ pub struct Config {
     min_interval: Option<Duration>,
     hold_timeout: Option<Duration>,
     files: Option<Vec<FileRule>>,
+    copy_files: Option<Vec<FilePattern>>,
+    copy_limit: Option<Bytes>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     timeout: Option<Duration>,
@@ -204,6 +209,28 @@ impl Config {
     /// ```
     pub fn files(mut self, rules: impl IntoIterator<Item = FileRule>) -> Config {
         self.files = Some(rules.into_iter().collect());
+        self
+    }
+
+    /// Files that are copied into each checkpoint while the program stands still, and put back before a restore: a
+    /// database, say, which then is what the program remembers it to be. The copies are made by a shell script that
+    /// CRIU runs, with `sh` and `cp`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// selfdump::Config::new().copy_files(["/data/app.db*".parse()?, "*.log".parse()?]).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn copy_files(mut self, patterns: impl IntoIterator<Item = FilePattern>) -> Config {
+        self.copy_files = Some(patterns.into_iter().collect());
+        self
+    }
+
+    /// The most that the files to be copied may take on the disk, all together; with more a checkpoint fails before
+    /// anything stands still.
+    pub fn copy_limit(mut self, limit: Bytes) -> Config {
+        self.copy_limit = Some(limit);
         self
     }
 

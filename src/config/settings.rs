@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{self, Fraction, Value, bad};
-use super::{Config, Exit, FileRule, Schedule, Timing};
+use super::{Config, Exit, FilePattern, FileRule, Schedule, Timing};
 use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::Bytes;
 use crate::sys;
 use crate::sys::signal::Signal;
 
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) timing: Timing,
     pub(crate) hold_timeout: Duration,
     pub(crate) files: Vec<FileRule>,
+    pub(crate) copy_files: Vec<FilePattern>,
+    pub(crate) copy_limit: Bytes,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
     pub(crate) timeout: Duration,
@@ -32,6 +35,7 @@ pub(crate) struct Settings {
 }
 
 const DEFAULT_KEEP: u32 = 3;
+const DEFAULT_COPY_LIMIT: Bytes = Bytes::mebibytes(1024);
 const DEFAULT_HOLD_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 /// A year: what is longer is for ever, and the clock could not hold it.
@@ -76,6 +80,8 @@ impl Config {
             timing: Timing { schedule, first_after, min_interval },
             hold_timeout: hold.min(LONGEST_TIMEOUT),
             files: variables.or(self.files, "SELFDUMP_FILES")?.unwrap_or_default(),
+            copy_files: variables.or(self.copy_files, "SELFDUMP_COPY_FILES")?.unwrap_or_default(),
+            copy_limit: variables.or(self.copy_limit, "SELFDUMP_COPY_LIMIT")?.unwrap_or(DEFAULT_COPY_LIMIT),
             on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
             on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
             timeout: positive("SELFDUMP_TIMEOUT", timeout)?.min(LONGEST_TIMEOUT),

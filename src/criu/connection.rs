@@ -129,6 +129,16 @@ impl Connection {
         }
     }
 
+    /// The user that a service runs as; none where it is a worker of our own, and so ours.
+    pub(crate) fn service_user(&self) -> Result<Option<u32>> {
+        match &self.peer {
+            Peer::Service { socket } => message::peer_user(&self.socket)
+                .map(Some)
+                .map_err(|source| Error::io("look who serves", socket, source)),
+            _ => Ok(None),
+        }
+    }
+
     /// CRIU's version. The connection stays open for the next request.
     pub fn version(&self) -> Result<Version> {
         let request = rpc::Request { keep_open: Some(true), ..request(rpc::RequestKind::Version) };

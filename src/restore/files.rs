@@ -4,15 +4,16 @@
 //! program that went on after its checkpoint has made its files grow, so that is the usual case. [`plan`] is pure:
 //! what is on disk now comes in as [`Now`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::copies;
 use crate::config::{FilePolicy, FileRule};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, DescriptorKind, FileIdentity, Process};
+use crate::frozen::{self, Bytes, CopiedFile, DescriptorKind, FileIdentity, Process};
 
 /// Why a program can't come back without a file; an older checkpoint may do without it.
 const GONE: &str = "is gone";
@@ -22,6 +23,7 @@ const GONE: &str = "is gone";
 #[non_exhaustive]
 pub struct FilePlan {
     /// The file.
+    #[serde(with = "frozen::path::required")]
     pub path: PathBuf,
     /// What is done with it.
     #[serde(flatten)]
@@ -52,6 +54,14 @@ pub enum FileAction {
         #[serde(rename = "size_bytes")]
         size: Bytes,
     },
+    /// It is put back as it was, from its copy in the checkpoint.
+    Recreate {
+        /// The size of the copy.
+        #[serde(rename = "size_bytes")]
+        size: Bytes,
+    },
+    /// It has come since the checkpoint, and is moved to where is kept what restores take away.
+    SetAside,
     /// The program can't be restored with it.
     Refuse {
         /// What to do about it.
@@ -68,6 +78,13 @@ pub(super) struct Frozen {
     writes: bool,
     /// All that write to it append.
     only_appends: bool,
+}
+
+impl Frozen {
+    /// Whether its name is another file's now.
+    pub(super) fn was_replaced(&self, now: &Now, world: &World<'_>) -> bool {
+        world.same_machine && now.identity != self.identity
+    }
 }
 
 /// A file as it is now.
@@ -89,11 +106,40 @@ pub(super) struct World<'a> {
     pub(super) now: &'a dyn Fn(&Path) -> Option<Now>,
     /// Another process that has the file open to write to it.
     pub(super) writer: &'a dyn Fn(FileIdentity) -> Option<(i32, String)>,
+    /// The files that the checkpoint has copies of.
+    pub(super) copies: &'a [CopiedFile],
+    /// Whether a file holds what its copy does.
+    pub(super) same_contents: &'a dyn Fn(&CopiedFile) -> bool,
+    /// Files that a pattern for copies is for, and that have come since the checkpoint.
+    pub(super) newcomers: &'a [PathBuf],
+}
+
+impl World<'_> {
+    /// Whether somebody may still write where the program wrote, whom nobody here can see.
+    pub(super) fn may_still_run(&self) -> bool {
+        self.same_machine && !self.is_over
+    }
 }
 
 /// What becomes of each file, in the order of their paths. The first rule that matches counts.
 pub(super) fn plan(processes: &[Process], rules: &[FileRule], world: &World<'_>) -> Vec<FilePlan> {
-    frozen(processes).iter().map(|(path, frozen)| plan_one(path, frozen, rules, world)).collect()
+    let frozen = frozen(processes);
+    let copies: BTreeMap<&Path, &CopiedFile> =
+        world.copies.iter().map(|copy| (copy.path.as_path(), copy)).collect();
+    let open = frozen.keys().map(PathBuf::as_path);
+    let paths: BTreeSet<&Path> =
+        open.chain(copies.keys().copied()).chain(world.newcomers.iter().map(PathBuf::as_path)).collect();
+    let plan = |path: &Path| {
+        let rule = rules.iter().find(|rule| rule.matches(path)).map(FileRule::policy);
+        let now = (world.now)(path);
+        let (action, why) = match (copies.get(path), frozen.get(path)) {
+            (Some(copy), frozen) => copies::verdict(copy, frozen, now.as_ref(), rule, world),
+            (None, Some(frozen)) => verdict(path, frozen, now.as_ref(), rule, world),
+            (None, None) => copies::verdict_on_newcomer(path, now.as_ref(), rule, world),
+        };
+        FilePlan { path: path.to_owned(), action, why }
+    };
+    paths.into_iter().map(plan).collect()
 }
 
 /// The error for the first file that the program can't be restored with.
@@ -131,22 +177,33 @@ fn frozen(processes: &[Process]) -> BTreeMap<PathBuf, Frozen> {
     files
 }
 
-fn plan_one(path: &Path, frozen: &Frozen, rules: &[FileRule], world: &World<'_>) -> FilePlan {
-    let rule = rules.iter().find(|rule| rule.matches(path)).map(FileRule::policy);
-    let (action, why) = match (world.now)(path) {
+fn verdict(
+    path: &Path,
+    frozen: &Frozen,
+    now: Option<&Now>,
+    rule: Option<FilePolicy>,
+    world: &World<'_>,
+) -> Verdict {
+    match now {
+        None if frozen.writes => refuse(
+            "is gone",
+            &format!(
+                "put it back where it was, then restore again; an older checkpoint may do without it; {}",
+                a_copy_would_have_saved(path)
+            ),
+        ),
         None => refuse(
             GONE,
             "put it back where it was, then restore again; an older checkpoint may do without it",
         ),
-        Some(now) => compare(path, frozen, &now, rule, world),
-    };
-    FilePlan { path: path.to_owned(), action, why }
+        Some(now) => compare(path, frozen, now, rule, world),
+    }
 }
 
-type Verdict = (FileAction, String);
+pub(super) type Verdict = (FileAction, String);
 
 fn compare(path: &Path, frozen: &Frozen, now: &Now, rule: Option<FilePolicy>, world: &World<'_>) -> Verdict {
-    let replaced = world.same_machine && now.identity != frozen.identity;
+    let replaced = frozen.was_replaced(now, world);
     let Some(size) = frozen.size else {
         return (
             FileAction::Nothing,
@@ -160,7 +217,7 @@ fn compare(path: &Path, frozen: &Frozen, now: &Now, rule: Option<FilePolicy>, wo
     };
     let changed = replaced || now.size != size;
     match rule {
-        _ if !changed => unchanged(frozen, now, world),
+        _ if !changed => unchanged(path, frozen, now, world),
         Some(FilePolicy::Keep) => keep(now, kept_because("a rule says so", frozen)),
         Some(FilePolicy::Fail) => refuse(
             "has changed since the checkpoint, and a rule says that nothing is restored then",
@@ -170,15 +227,17 @@ fn compare(path: &Path, frozen: &Frozen, now: &Now, rule: Option<FilePolicy>, wo
         _ if replaced => refuse(
             "is another file than at the checkpoint",
             &format!(
-                "put the old one back; or have the program go on with this one: --files keep:{}",
-                path.display()
+                "put the old one back; or have the program go on with this one: --files keep:{}; {}",
+                path.display(),
+                a_copy_would_have_saved(path)
             ),
         ),
         _ if now.size < size => refuse(
             &format!("is shorter ({}) than at the checkpoint ({size})", now.size),
             &format!(
-                "put back what it held; or have the program go on with it as it is: --files keep:{}",
-                path.display()
+                "put back what it held; or have the program go on with it as it is: --files keep:{}; {}",
+                path.display(),
+                a_copy_would_have_saved(path)
             ),
         ),
         Some(FilePolicy::Rewind) => rewind(size, now, "a rule says so".to_owned()),
@@ -192,7 +251,7 @@ fn grown(path: &Path, size: Bytes, frozen: &Frozen, now: &Now, world: &World<'_>
         return keep(now, kept_because("others may have appended to it as well", frozen));
     }
     match (world.writer)(now.identity) {
-        None if world.same_machine && !world.is_over => refuse(
+        None if world.may_still_run() => refuse(
             "has grown, and the program may still run, in another pid namespace",
             &format!(
                 "have the program go on with the file as it is (--files keep:{path}), or cut it back all the same (--files rewind:{path})",
@@ -206,25 +265,34 @@ fn grown(path: &Path, size: Bytes, frozen: &Frozen, now: &Now, world: &World<'_>
     }
 }
 
-fn unchanged(frozen: &Frozen, now: &Now, world: &World<'_>) -> Verdict {
+fn unchanged(path: &Path, frozen: &Frozen, now: &Now, world: &World<'_>) -> Verdict {
     let why = match frozen.writes && now.modified > world.dumped {
-        true => {
-            "it was written to since, without growing: what it holds may be later than what the program remembers"
-        }
-        false => "it has the size that it had",
+        true => format!(
+            "it was written to since, without growing: what it holds may be later than what the program remembers; {}",
+            a_copy_would_have_saved(path)
+        ),
+        false => "it has the size that it had".to_owned(),
     };
-    (FileAction::Nothing, why.to_owned())
+    (FileAction::Nothing, why)
+}
+
+/// For the next time.
+fn a_copy_would_have_saved(path: &Path) -> String {
+    format!(
+        "a copy in the checkpoint would have saved it (SELFDUMP_COPY_FILES={}, Config::copy_files)",
+        path.display()
+    )
 }
 
 fn rewind(size: Bytes, now: &Now, why: String) -> Verdict {
     (FileAction::Rewind { to: size, cut: Bytes(now.size.0 - size.0) }, why)
 }
 
-fn keep(now: &Now, why: String) -> Verdict {
+pub(super) fn keep(now: &Now, why: String) -> Verdict {
     (FileAction::Keep { size: now.size }, why)
 }
 
-fn kept_because(why: &str, frozen: &Frozen) -> String {
+pub(super) fn kept_because(why: &str, frozen: &Frozen) -> String {
     let where_to = match (frozen.writes, frozen.only_appends) {
         (false, _) => return why.to_owned(),
         (true, true) => "at the end",
@@ -233,7 +301,7 @@ fn kept_because(why: &str, frozen: &Frozen) -> String {
     format!("{why}; the program goes on writing {where_to}")
 }
 
-fn refuse(why: &str, remedy: &str) -> Verdict {
+pub(super) fn refuse(why: &str, remedy: &str) -> Verdict {
     (FileAction::Refuse { remedy: remedy.to_owned() }, why.to_owned())
 }
 

@@ -62,6 +62,9 @@ fn planned_among(flags: u32, now: Option<Now>, rules: &[&str], writer: Option<(i
         dumped: dumped(),
         now: &|_| now.clone(),
         writer: &|_| writer.clone(),
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     plan(&[process(vec![open(1, "/data/out", flags)])], &rules, &world).remove(0)
 }
@@ -101,6 +104,9 @@ fn a_file_that_others_write_to_is_not_cut() {
 #[test]
 fn what_would_lose_data_is_refused_with_the_way_out() {
     is_refused(&planned(WRITE, None, &[]), "is gone", "put it back");
+    for now in [None, Some(now(41)), Some(Now { identity: identity(6), ..now(42) })] {
+        is_refused(&planned(WRITE, now, &[]), "", "SELFDUMP_COPY_FILES=/data/out");
+    }
     is_refused(&planned(READ, None, &["keep:*"]), "is gone", "put it back");
     is_refused(&planned(WRITE, Some(now(41)), &[]), "shorter", "--files keep:/data/out");
     let other = Now { identity: identity(6), ..now(42) };
@@ -126,6 +132,9 @@ fn inodes_say_nothing_on_another_machine() {
         dumped: dumped(),
         now: &|_| Some(other.clone()),
         writer: &|_| None,
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     let plans = plan(&[process(vec![open(1, "/data/out", WRITE)])], &[], &world);
     assert_eq!(plans[0].action, FileAction::Nothing);
@@ -137,6 +146,7 @@ fn a_file_that_was_written_to_in_place_is_said() {
     let plan = planned(READ_AND_WRITE, Some(later.clone()), &[]);
     assert_eq!(plan.action, FileAction::Nothing);
     assert!(plan.why.contains("later than what the program remembers"), "{plan:?}");
+    assert!(plan.why.contains("SELFDUMP_COPY_FILES=/data/out"), "{plan:?}");
     assert!(planned(READ, Some(later), &[]).why.contains("the size that it had"));
 }
 
@@ -154,6 +164,9 @@ fn a_file_is_planned_once_however_often_it_is_open_and_one_without_a_name_not_at
         dumped: dumped(),
         now: &|_| Some(now(50)),
         writer: &|_| None,
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     let plans = plan(&family, &[], &world);
     let paths: Vec<&str> = plans.iter().filter_map(|plan| plan.path.to_str()).collect();
@@ -170,6 +183,9 @@ fn a_program_that_may_still_run_elsewhere_keeps_what_it_has_written() {
         dumped: dumped(),
         now: &|_| Some(now(50)),
         writer: &|_| None,
+        copies: &[],
+        same_contents: &|_| true,
+        newcomers: &[],
     };
     let planned =
         |rules: &[FileRule]| plan(&[process(vec![open(1, "/data/out", WRITE)])], rules, &world).remove(0);

@@ -7,6 +7,8 @@
 //! - [`attend`] passes signals on to it and waits for its end.
 
 mod attend;
+mod change;
+mod copies;
 mod files;
 mod pids;
 mod relay;
@@ -71,7 +73,7 @@ pub struct Revived {
     pub pid: i32,
     /// What was done with the files that it had open.
     pub files: Vec<FilePlan>,
-    /// Where what was cut off files is kept; none where nothing was.
+    /// Where what was taken from files is kept; none where nothing was.
     pub cut: Option<PathBuf>,
     /// The pseudoterminal that was made for it: to be attended to, or its terminal hangs up.
     pub relay: Option<Relay>,
@@ -224,6 +226,9 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
         dumped: manifest.answered,
         now: &now,
         writer: &procfs::writer_of,
+        copies: &manifest.copies,
+        same_contents: &|copy| copies::same_contents(&entry.path, copy),
+        newcomers: &copies::newcomers(&manifest.program.copy_files, &manifest.copies),
     };
     Ok(files::plan(&manifest.processes, &rules, &world))
 }
@@ -283,7 +288,7 @@ fn with_its_files(entry: &Entry, manifest: &Manifest, options: &Options, work: &
     let files = plan(entry, options)?;
     files::refused(&files)?;
     let images = images(entry, &files, work)?;
-    let rewound = rewind::rewind(&entry.path, &files)?;
+    let rewound = rewind::rewind(&entry.path, &files, &manifest.copies)?;
     match by_the_first_fit(&images, manifest, options, work) {
         Ok((pid, relay)) => Ok(Revived { pid, files, cut: rewound.folder, relay }),
         Err(error) => {

@@ -21,6 +21,16 @@ use crate::sys::disk;
 /// A draft without an owner is being made right now, unless it is older than this.
 const OWNERLESS: Duration = Duration::from_secs(60);
 
+/// What a draft has and a checkpoint doesn't, but for the owner, who is named until the end.
+const SCAFFOLDING: [&str; 6] = [
+    layout::LINK,
+    layout::WORKER_LOG,
+    layout::CRIU_CONFIG,
+    layout::COPY_SCRIPT,
+    layout::COPIED,
+    layout::COPY_FAILED,
+];
+
 /// The folder of a checkpoint that is not one yet.
 #[derive(Debug)]
 #[must_use = "a draft is committed, discarded or forgotten"]
@@ -56,11 +66,11 @@ impl Draft {
         symlink(&images, &link).map_err(|source| Error::io("make the link", &link, source))
     }
 
-    fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.instance.draft(self.number)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
 
@@ -86,11 +96,15 @@ impl Draft {
 
     /// Empties it of what a worker wrote, for another try.
     pub(crate) fn clear(&self) -> Result<()> {
-        remove_if_there(&self.worker_log())?;
-        let images = self.images();
-        fs::remove_dir_all(&images)
-            .and_then(|()| disk::make_private(&images))
-            .map_err(|source| Error::io("empty", &images, source))
+        for name in [layout::WORKER_LOG, layout::COPIED, layout::COPY_FAILED] {
+            remove_if_there(&self.path(name))?;
+        }
+        for folder in [self.images(), self.path(layout::FILES)].iter().filter(|folder| folder.exists()) {
+            fs::remove_dir_all(folder)
+                .and_then(|()| disk::make_private(folder))
+                .map_err(|source| Error::io("empty", folder, source))?;
+        }
+        Ok(())
     }
 
     /// The process that came back from the checkpoint changes nothing on disk: what it remembers as a
@@ -116,7 +130,7 @@ impl Draft {
     /// Makes it a checkpoint: every byte goes to the disk, then the rename that gives it its name. The
     /// manifest comes with its list of files empty. Where this fails, nothing has become a checkpoint.
     pub(crate) fn commit(&self, mut manifest: Manifest) -> Result<(PathBuf, Manifest)> {
-        for name in [layout::LINK, layout::WORKER_LOG] {
+        for name in SCAFFOLDING {
             remove_if_there(&self.path(name))?;
         }
         manifest.files = self.seal()?;
@@ -150,7 +164,8 @@ impl Draft {
     fn sync_all(&self, files: &[FileEntry]) -> Result<()> {
         files.iter().try_for_each(|file| sync(&self.path(&file.path)))?;
         sync(&self.path(layout::MANIFEST))?;
-        sync(&self.images())
+        let copies = Some(self.path(layout::FILES)).filter(|copies| copies.exists());
+        copies.into_iter().chain([self.images()]).try_for_each(|folder| sync(&folder))
     }
 }
 

@@ -6,10 +6,13 @@
 //!     000007/                     a checkpoint
 //!       manifest.json
 //!       images/                   CRIU's files and its dump.log
+//!       files/                    copies of files, where some were asked for
 //!     000008.partial/             a draft
 //!       owner.json                whose it is
 //!       link -> images            the path that CRIU is given
 //!       worker.log                what a worker said before it had opened dump.log
+//!       criu.conf, copy.sh        what has CRIU copy files
+//!       copied, copy.failed       what came of that
 //!     000007.cut-1/               what a restore has cut off files
 //!       cut.json
 //!     latest -> 000007
@@ -21,10 +24,18 @@ use std::path::{Path, PathBuf};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const IMAGES: &str = "images";
+/// Copies of files, and before each the folder's name in a path below the checkpoint's.
+pub(crate) const FILES: &str = "files";
 pub(crate) const DUMP_LOG: &str = "dump.log";
 pub(crate) const OWNER: &str = "owner.json";
 pub(crate) const LINK: &str = "link";
 pub(crate) const WORKER_LOG: &str = "worker.log";
+pub(crate) const CRIU_CONFIG: &str = "criu.conf";
+pub(crate) const COPY_SCRIPT: &str = "copy.sh";
+/// The paths of the files that were copied, in the order of their numbers, each with a zero byte behind it.
+pub(crate) const COPIED: &str = "copied";
+/// The path of the file that could not be copied, a zero byte, and why.
+pub(crate) const COPY_FAILED: &str = "copy.failed";
 pub(crate) const LATEST: &str = "latest";
 pub(crate) const STATUS: &str = "status.json";
 pub(crate) const FAILED_LOG: &str = "failed.log";
@@ -95,6 +106,11 @@ pub(crate) fn is_cut_of(name: &str, number: u64) -> bool {
 pub(crate) fn is_instance(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.split_once('-').is_some_and(|(pid, ticks)| number(pid) && number(ticks))
+}
+
+/// Whether a path leads into the folder of an instance, in whichever store.
+pub(crate) fn is_in_an_instance(path: &Path) -> bool {
+    path.iter().any(|part| part.to_str().is_some_and(is_instance))
 }
 
 /// The folder for what concerns processes that run now: /run/selfdump as root, else below

@@ -14,9 +14,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::layout;
 use super::life::Life;
-use crate::config::FileRule;
+use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, DumpStats, Needs, Process};
+use crate::frozen::{Bytes, CopiedFile, DumpStats, Needs, Process};
 use crate::report::Cause;
 
 /// The version of the format that is written, and the only one that is read.
@@ -53,6 +53,8 @@ pub struct Manifest {
     pub stats: DumpStats,
     /// What was frozen, the root of the tree first.
     pub processes: Vec<Process>,
+    /// Files that were copied into the checkpoint while all stood still, to be put back before a restore.
+    pub copies: Vec<CopiedFile>,
     /// Every other file of the checkpoint.
     pub files: Vec<FileEntry>,
     /// The checkpoint that this one builds on, if any.
@@ -74,6 +76,8 @@ pub struct Program {
     pub file_rules: Vec<FileRule>,
     /// The folder in which it looks, when it comes back, for what the restorer has for it.
     pub runtime: PathBuf,
+    /// Which files it wants copied into its checkpoints.
+    pub copy_files: Vec<FilePattern>,
 }
 
 /// What dumped it.

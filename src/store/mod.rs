@@ -3,6 +3,7 @@
 //! - [`layout`]: every path and file name of it, in one place.
 //! - [`life`]: who writes: a run of a program between two restores, and whether it is over.
 //! - [`draft`]: a checkpoint that is being written, and the rename that makes it one.
+//! - `copies`: the part of it in which copies of files are made.
 //! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
 //! - [`retention`]: which checkpoints go.
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
@@ -13,6 +14,7 @@
 //! The format is written down in `docs/format.md`.
 
 pub(crate) mod catalogue;
+mod copies;
 pub(crate) mod draft;
 pub(crate) mod handover;
 pub(crate) mod layout;

@@ -1,13 +1,15 @@
 //! What `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders, private folders.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::frozen::Bytes;
 
@@ -16,6 +18,54 @@ pub(crate) fn free_space(path: &Path) -> io::Result<Bytes> {
     let stat = statvfs(path)?;
     let blocks = if super::process::is_root() { stat.blocks_free() } else { stat.blocks_available() };
     Ok(Bytes(blocks.saturating_mul(stat.fragment_size())))
+}
+
+/// Whether programs can be run from the file system that holds `path`.
+pub(crate) fn allows_programs(path: &Path) -> io::Result<bool> {
+    Ok(!statvfs(path)?.flags().contains(FsFlags::ST_NOEXEC))
+}
+
+/// Writes a program that only this user can run, or even read.
+pub(crate) fn write_script(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(path)?;
+    file.write_all(text)?;
+    // Whatever the umask took away.
+    file.set_permissions(fs::Permissions::from_mode(0o700))
+}
+
+/// Whose a file is, what may be done with it, and when it was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Looks {
+    pub(crate) mode: u32,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    pub(crate) modified: SystemTime,
+}
+
+/// Opens a file to write over what it holds; it is made where it isn't there. A link in its place is not followed:
+/// that leads to some other file.
+pub(crate) fn open_over(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // Nobody else reads it before it looks as it has to.
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// Makes an open file look so. Only root can give files away: for others the owner stays.
+pub(crate) fn set_looks(file: &File, looks: Looks) -> io::Result<()> {
+    match fchown(file, Some(looks.user), Some(looks.group)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !super::process::is_root() => {}
+        result => result?,
+    }
+    // After the owner, since that takes setuid away; the times last, since all else may touch them.
+    file.set_permissions(fs::Permissions::from_mode(looks.mode))?;
+    file.set_modified(looks.modified)
 }
 
 /// Renames, and fails with `AlreadyExists` where `to` is there.

@@ -65,6 +65,18 @@ pub(crate) fn connect(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
     }
 }
 
+/// The user of the process at the other end, as it was when the socket was connected or began to listen.
+pub(crate) fn peer_user(socket: &impl AsFd) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes to `peer`, which is as long.
+    Errno::result(unsafe {
+        libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut length)
+    })?;
+    Ok(peer.uid)
+}
+
 /// A path as a socket's address, which has room for 107 bytes of it.
 fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
     let bytes = path.as_os_str().as_bytes();

@@ -6,7 +6,7 @@
 //! scripted service ([`fake`]) stands in only for what the real one can't be made to say.
 
 mod asker;
-mod criu;
+pub mod criu;
 pub mod disk;
 mod fake;
 mod leftovers;

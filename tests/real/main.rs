@@ -10,6 +10,7 @@ mod afterlife;
 mod chain;
 mod client;
 mod commands;
+mod copies;
 mod crash;
 mod crowd;
 mod edges;

@@ -17,6 +17,9 @@ pub struct DumpOptions {
     pub images: PathBuf,
     /// What the state of the program itself asks for.
     pub needs: Needs,
+    /// A file with more settings, in the form of criu(8), which come before these. CRIU passes over a file that it
+    /// can't read (`config_file`).
+    pub config_file: Option<PathBuf>,
     /// How much goes into the log.
     pub log_level: LogLevel,
     /// The log's name in the images folder; it may not have a slash.
@@ -62,6 +65,7 @@ impl DumpOptions {
         DumpOptions {
             images: images.into(),
             needs,
+            config_file: None,
             log_level: LogLevel::default(),
             log_file: "dump.log".to_owned(),
             freeze_timeout: None,
@@ -89,6 +93,7 @@ impl DumpOptions {
             // would fail as soon as the folder is renamed.
             images_dir_fd: -1,
             images_dir: Some(bytes(&self.images)),
+            config_file: self.config_file.as_deref().map(bytes),
             leave_running: Some(true),
             timeout: self.freeze_timeout.map(whole_seconds),
             freeze_cgroup: self.freeze_cgroup.as_deref().map(bytes),

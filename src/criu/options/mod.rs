@@ -2,7 +2,8 @@
 //!
 //! Each field is one of CRIU's options (criu(8), `rpc.proto`), by its field's name where there is no
 //! plainer one. What CRIU offers beyond these is for others than the program itself: another process's
-//! pid, scripts and commands to run, obsolete forms, the page server and its TLS.
+//! pid, notifications and commands to run, obsolete forms, the page server and its TLS. Scripts to run at its stages
+//! can only be told by a file of settings ([`DumpOptions::config_file`]).
 
 mod dump;
 mod restore;

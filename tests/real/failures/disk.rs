@@ -23,6 +23,11 @@ impl Disk {
         Disk { at }
     }
 
+    /// No program can be run from it any more.
+    pub fn runs_no_programs(&self) {
+        mount(&self.at, libc::MS_REMOUNT | libc::MS_NOEXEC, "").expect("a disk without programs");
+    }
+
     fn grows_to(&self, mebibytes: u64) {
         mount(&self.at, libc::MS_REMOUNT, &format!("size={mebibytes}m")).expect("a larger disk");
     }
