@@ -186,7 +186,7 @@ fn verdict(
 ) -> Verdict {
     match now {
         None if frozen.writes => refuse(
-            "is gone",
+            GONE,
             &format!(
                 "put it back where it was, then restore again; an older checkpoint may do without it; {}",
                 a_copy_would_have_saved(path)

@@ -55,6 +55,8 @@ pub struct Return {
     pub generation: u64,
     /// What was passed over, and why.
     pub skipped: Vec<String>,
+    /// All that `--json` says.
+    pub report: Value,
 }
 
 /// Brings back the newest good checkpoint of a target.
@@ -82,5 +84,6 @@ pub fn bring_back_with(lab: &Lab, target: impl AsRef<Path>, options: &[&str]) ->
         path: text(&report["path"]).into(),
         generation: report["generation"].as_u64().expect("a number"),
         skipped: skipped.map(|one| text(&one["problem"])).collect(),
+        report: report.clone(),
     }
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::afterlife::Alone;
+use crate::afterlife::{Alone, bring_back_with};
 use crate::failures::criu::{Service, children};
 use crate::failures::disk::Disk;
 use crate::harness::{KILL, Lab, Subject, USR2, built, eventually, manifest, program, send};
@@ -79,9 +79,8 @@ fn is_as_at_the_checkpoint(lab: &Lab, file: &Path) {
 
 /// Restored, but left stopped so that the file can be looked at.
 fn comes_back_with(lab: &Lab, file: &Path) -> Value {
-    let said = lab.run(["restore", "writer", "--detach", "--json", "--stopped"]);
-    let report: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
-    let back = Alone::new(report["pid"].as_i64().expect("a pid") as i32);
+    let back = bring_back_with(lab, "writer", &["--stopped"]);
+    let (back, report) = (back.program, back.report);
     assert_eq!(action_on(&report, file), "recreate");
     is_as_at_the_checkpoint(lab, file);
     let then = fs::metadata(file).unwrap().modified().unwrap();
@@ -164,9 +163,8 @@ fn files_with_any_name_are_copied_and_put_back() {
     fs::write(&other, "nobody has it open\n").unwrap();
     killed_writer(&lab, "plain", &open, &format!("{}/*", data.display()));
     fs::remove_file(&open).and_then(|()| fs::remove_file(&other)).unwrap();
-    let said = lab.run(["restore", "writer", "--detach", "--json", "--stopped"]);
-    let report: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
-    let back = Alone::new(report["pid"].as_i64().expect("a pid") as i32);
+    let back = bring_back_with(&lab, "writer", &["--stopped"]);
+    let back = back.program;
     let checkpoint = &lab.checkpoints()[0];
     assert_eq!(fs::read(&open).unwrap(), fs::read(checkpoint.join("files/1")).unwrap());
     assert_eq!(fs::read(&other).unwrap(), b"nobody has it open\n");
