@@ -113,6 +113,7 @@ mod trigger;
 
 mod checkpoint;
 pub mod restore;
+pub mod supervise;
 
 mod agent;
 mod forensic;

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use files::{FilePolicy, FileRule};
 pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
-pub(crate) use settings::{Settings, environment};
+pub(crate) use settings::{Settings, environment, name_of};
 
 use crate::report::Checkpoint;
 use crate::sys::signal::Signal;

@@ -14,6 +14,17 @@ pub(crate) const CHILD: i32 = libc::SIGCHLD;
 pub(crate) const FOR_THE_PROGRAM: [i32; 6] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
+/// What keeps a program in step with its terminal and its shell's jobs, besides those.
+pub(crate) const FOR_A_JOB: [i32; 3] = [libc::SIGWINCH, libc::SIGTSTP, libc::SIGCONT];
+/// What tells a supervisor to end.
+pub(crate) const TO_END: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+/// SIGTERM.
+pub(crate) const TERM: i32 = libc::SIGTERM;
+/// SIGKILL.
+pub(crate) const KILL: i32 = libc::SIGKILL;
+/// SIGTSTP: Ctrl-Z at the terminal.
+pub(crate) const TERMINAL_STOP: i32 = libc::SIGTSTP;
+
 /// A signal that may ask for a checkpoint: any that can be handled and that isn't the kernel's word about a crash.
 ///
 /// ```
@@ -174,6 +185,16 @@ fn set_of(signals: &[i32]) -> io::Result<SigSet> {
         set.add(Known::try_from(signal)?);
     }
     Ok(set)
+}
+
+/// Stops this process, as Ctrl-Z does, until somebody has it continue.
+pub(crate) fn stop_ourselves() -> io::Result<()> {
+    Ok(nix::sys::signal::raise(Known::SIGSTOP)?)
+}
+
+/// Whether the kernel sends it to a thread for what the thread itself has done: the program's own failure.
+pub(crate) fn is_own_failure(signal: i32) -> bool {
+    super::crash::FATAL.contains(&signal) || [libc::SIGTRAP, libc::SIGSYS].contains(&signal)
 }
 
 /// The name of a signal: `SIGUSR2`, `SIGRTMIN+3`, or its number where it has none.
