@@ -19,6 +19,8 @@ pub enum Event {
     Started {
         /// Its process.
         pid: i32,
+        /// Whether it was to go on, and there is nothing to go on from.
+        anew: bool,
     },
     /// A program that ran without a runner has one again.
     TakenOver {
@@ -71,10 +73,12 @@ pub enum Event {
         /// The folder of its instance.
         folder: PathBuf,
     },
-    /// The program was asked to leave with a checkpoint.
+    /// The program was asked to leave.
     AskedToLeave {
         /// The process.
         pid: i32,
+        /// Whether it is to make a checkpoint. One that can't be asked for that gets the SIGTERM itself.
+        with_checkpoint: bool,
         /// The name of the signal that asked it.
         signal: String,
         /// How long it may take.

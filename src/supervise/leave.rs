@@ -16,6 +16,13 @@ pub(super) struct Leaving {
     asked: Option<SystemTime>,
 }
 
+/// How it can be asked.
+struct Way {
+    signal: i32,
+    asked: Option<SystemTime>,
+    with_checkpoint: bool,
+}
+
 impl Running {
     /// The checkpoint that the program left with: its last attempt, if the signal to leave had asked for that.
     pub(super) fn left_with(&self, order: &Order, end: End) -> Option<String> {
@@ -40,10 +47,11 @@ impl Running {
             return;
         }
         self.read_status();
-        let (signal, asked) = self.way_to_leave();
+        let Way { signal, asked, with_checkpoint } = self.way_to_leave();
         self.leaving = Some(Leaving { deadline: Instant::now() + order.grace, asked });
         tell(&Event::AskedToLeave {
             pid: self.pid,
+            with_checkpoint,
             signal: signal::name(signal),
             grace_seconds: seconds(order.grace),
         });
@@ -52,16 +60,18 @@ impl Running {
 
     /// The signal that asks it to leave; or the one that asks for a checkpoint, after which we end it ourselves, where
     /// it knows no such signal. SIGTERM itself is left where it makes no checkpoints at all.
-    fn way_to_leave(&self) -> (i32, Option<SystemTime>) {
-        let Some(status) = &self.status else { return (signal::TERM, None) };
+    fn way_to_leave(&self) -> Way {
+        let by_term = Way { signal: signal::TERM, asked: None, with_checkpoint: false };
+        let Some(status) = &self.status else { return by_term };
         let armed = |name: Option<&str>| {
-            let name = name.filter(|name| status.overwritten_signals.iter().all(|lost| lost != name));
-            number(name)
+            number(name.filter(|name| status.overwritten_signals.iter().all(|lost| lost != name)))
         };
         match (armed(status.exit_signal.as_deref()), armed(Some(&status.signal))) {
-            (Some(exit), _) => (exit, None),
-            (None, Some(checkpoint)) => (checkpoint, Some(SystemTime::now())),
-            (None, None) => (signal::TERM, None),
+            (Some(exit), _) => Way { signal: exit, asked: None, with_checkpoint: true },
+            (None, Some(checkpoint)) => {
+                Way { signal: checkpoint, asked: Some(SystemTime::now()), with_checkpoint: true }
+            }
+            (None, None) => by_term,
         }
     }
 

@@ -122,7 +122,7 @@ impl Runner<'_> {
                 Begun::Running(mut running) => {
                     let over = running.watch(self.order, self.tell)?;
                     self.note(&running, &over);
-                    if let Some(conclusion) = self.conclusion_of(over)? {
+                    if let Some(conclusion) = self.conclusion_of(over) {
                         return Ok(conclusion);
                     }
                 }
@@ -148,24 +148,30 @@ impl Runner<'_> {
 
     fn begin(&mut self, step: Step) -> Result<Begun> {
         match step {
-            Step::Start => self.start(),
+            Step::Start => Ok(self.start()),
             Step::Restore(entry) => self.restore(&entry),
             Step::TakeOver(status) => self.take_over(status).map(Box::new).map(Begun::Running),
         }
     }
 
-    fn start(&mut self) -> Result<Begun> {
-        self.place.begin_anew()?;
+    fn start(&mut self) -> Begun {
         self.folders.clear();
         let beginning = Lineage::start(SystemTime::now());
         let pid = match program::start(&self.order.command, self.order.variables(), self.mask) {
             Ok(pid) => pid,
-            Err(source) => return Ok(Begun::NotStarted(not_started(self.order, source))),
+            Err(source) => return Begun::NotStarted(not_started(self.order, source)),
         };
+        // Now that there is something else to go on with.
+        self.place.begin_anew(beginning.wall);
         self.pid = Some(pid);
-        (self.tell)(&Event::Started { pid });
-        let running = Running::new(pid, Start::Command, beginning, self.lives.len());
-        Ok(Begun::Running(Box::new(running)))
+        let anew = self.order.resume || !self.lives.is_empty();
+        (self.tell)(&Event::Started { pid, anew });
+        Begun::Running(Box::new(Running::new(pid, Start::Command, beginning, self.restarts())))
+    }
+
+    /// How many lives there were before the next one.
+    fn restarts(&self) -> usize {
+        self.lives.iter().filter(|life| !life.is_restore_that_failed()).count()
     }
 
     fn note(&mut self, running: &Running, over: &Over) {
@@ -189,18 +195,15 @@ impl Runner<'_> {
     }
 
     /// What there is to conclude without looking at the policy's row of lives.
-    fn conclusion_of(&mut self, over: Over) -> Result<Option<Conclusion>> {
+    fn conclusion_of(&mut self, over: Over) -> Option<Conclusion> {
         if let Some(checkpoint) = over.left {
-            return Ok(Some(self.leave(checkpoint)));
-        }
-        if over.killed {
-            // It was told to end by SIGTERM, and had to be helped.
-            return Ok(Some(Conclusion::Ended(End::Signaled(signal::TERM))));
+            return Some(self.leave(checkpoint));
         }
         if over.end == End::Exited(0) {
-            self.place.begin_anew()?;
+            self.place.begin_anew(SystemTime::now());
         }
-        Ok(None)
+        // It was told to end by SIGTERM, and had to be helped.
+        over.killed.then_some(Conclusion::Ended(End::Signaled(signal::TERM)))
     }
 
     fn leave(&mut self, checkpoint: String) -> Conclusion {

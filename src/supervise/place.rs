@@ -48,13 +48,15 @@ impl Place {
         run.map_or(SystemTime::UNIX_EPOCH, |run| run.since)
     }
 
-    /// A run begins, or is done: nobody is to go on from what there is so far.
-    pub(super) fn begin_anew(&self) -> Result<()> {
+    /// A run begins, or is done: nobody is to go on from what was made before. The program is not to lose its runner
+    /// by a disk that is full.
+    pub(super) fn begin_anew(&self, since: SystemTime) {
         let path = self.folder.join(layout::RUN);
-        let run = Run { format_version: 1, since: SystemTime::now() };
-        let text = serde_json::to_vec(&run).map_err(std::io::Error::from);
-        text.and_then(|text| disk::replace(&path, &text, &process::id().to_string()))
-            .map_err(|source| Error::io("write", &path, source))
+        let text = serde_json::to_vec(&Run { format_version: 1, since }).map_err(std::io::Error::from);
+        let written = text.and_then(|text| disk::replace(&path, &text, &process::id().to_string()));
+        if let Err(error) = written {
+            log::warn!("can't write {}: {error}", path.display());
+        }
     }
 }
 

@@ -139,7 +139,7 @@ impl fmt::Display for Reason {
 }
 
 impl Life {
-    fn is_restore_that_failed(&self) -> bool {
+    pub(super) fn is_restore_that_failed(&self) -> bool {
         matches!(self.end, End::NotRestored { .. })
     }
 

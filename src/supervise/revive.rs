@@ -28,7 +28,7 @@ impl Runner<'_> {
                     files: revived.files,
                     cut: revived.cut,
                 });
-                let running = Running::new(revived.pid, start, beginning, self.lives.len());
+                let running = Running::new(revived.pid, start, beginning, self.restarts());
                 Ok(Begun::Running(Box::new(running)))
             }
             Err(error) => {

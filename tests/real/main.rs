@@ -24,4 +24,5 @@ mod linking;
 mod lives;
 mod needs;
 mod places;
+mod run;
 mod server;

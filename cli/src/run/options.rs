@@ -18,6 +18,7 @@ use crate::StoreArgs;
 /// command ends as the program does: with its exit status, or by the same signal. 75 is the exit status of a program
 /// that has left with a checkpoint, and 125 that of a failure of this command itself. docs/run.md tells all of it.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "selfdump run [OPTIONS] -- COMMAND [ARGUMENT]...")]
 pub struct Args {
     /// The program and its arguments
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -46,7 +47,7 @@ struct Schedule {
     #[arg(long, value_name = "TIME", value_parser = time)]
     every: Option<String>,
     /// How much longer, at random, each period may be
-    #[arg(long, value_name = "TIME", value_parser = time, requires = "every")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     jitter: Option<String>,
     /// As often as keeps the program's pauses under this share of the time: 1%
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["every", "mtbf"])]

@@ -119,7 +119,10 @@ fn print(text: std::fmt::Arguments<'_>) {
 fn words(name: &str, event: &Event, say: &mut dyn FnMut(String)) {
     match event {
         // What goes as it should is not spoken of.
-        Event::Started { .. } | Event::Saved { .. } => {}
+        Event::Started { anew: false, .. } | Event::Saved { .. } => {}
+        Event::Started { pid, anew: true } => {
+            say(format!("started {name} anew, as process {pid}: there is no checkpoint to go on from"));
+        }
         Event::TakenOver { pid } => {
             say(format!("{name} runs already, as process {pid}, and has a runner again"));
         }
@@ -141,15 +144,16 @@ fn words(name: &str, event: &Event, say: &mut dyn FnMut(String)) {
                     .to_owned(),
             );
         }
-        Event::AskedToLeave { signal, grace_seconds, .. } => {
+        Event::AskedToLeave { signal, grace_seconds, with_checkpoint, .. } => {
             let grace = output::seconds(Duration::from_secs_f64(*grace_seconds));
-            say(format!("asked {name} to leave with a checkpoint ({signal}), for which it has {grace}"));
+            let how = if *with_checkpoint { "with a checkpoint" } else { "without a checkpoint" };
+            say(format!("asked {name} to leave {how} ({signal}), for which it has {grace}"));
         }
         Event::Killed { pid } => say(format!("process {pid} did not leave in time, and is killed")),
         Event::Ended { life, crashed: true, .. } => say(format!("{name} crashed: {}", of_life(life))),
         Event::Ended { .. } => {}
         Event::Waiting { seconds, .. } => {
-            say(format!("it is brought back in {:.1} s", seconds));
+            say(format!("{name} goes on in {seconds:.1} s"));
         }
         Event::Left { checkpoint } => {
             say(format!("{name} left with {checkpoint}; --resume goes on from there"))
