@@ -201,3 +201,17 @@ fn rule(text: &str) -> Result<String, String> {
         Err(error) => Err(error.hint().unwrap_or_default().to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    #[test]
+    fn every_option_stands_in_the_page_about_it() {
+        let page = include_str!("../../../docs/run.md");
+        let command = super::Args::augment_args(clap::Command::new("run"));
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(page.contains(&format!("| `--{option}")), "--{option} is missing");
+        }
+    }
+}
