@@ -52,3 +52,24 @@ fn a_line_shows_how_it_is_doing_and_is_taken_away_at_the_end() {
     run.runner.wait();
     assert!(run.runner.output().ends_with("\r\x1b[K"), "{:?}", run.runner.output());
 }
+
+#[test]
+fn a_program_that_names_itself_is_found_where_it_is_and_that_is_said() {
+    let lab = Lab::new();
+    let mut command = runner(&lab, &["--backoff", "10ms"]);
+    command.args(["env", "SELFDUMP_NAME=itself"]);
+    command.arg(program("errand")).arg(lab.path("errand.txt")).arg(lab.path("order"));
+    let mut run = Runner::start(&lab, command);
+    let folder = run.wait_for("elsewhere", 1)["folder"].as_str().unwrap().to_owned();
+    assert!(folder.starts_with(lab.store().join("itself").to_str().unwrap()), "{folder}");
+    run.runner.wait_for("env has its checkpoints in ");
+    let pid = run.pid();
+    send(pid, USR2);
+    run.wait_for("saved", 1);
+    send(pid, KILL);
+    let restored = run.wait_for("restored", 1);
+    assert!(restored["checkpoint"].as_str().unwrap().starts_with("itself/"), "{restored}");
+    order(&lab, "exit 0");
+    assert_eq!(run.runner.wait().code(), Some(0));
+    assert_unbroken(&lab);
+}
