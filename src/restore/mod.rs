@@ -52,6 +52,9 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
     /// What becomes of files that have changed. They come before the rules that the program has named itself.
     pub files: Vec<FileRule>,
+    /// Whether it is known that the program has ended, though that can't be seen from here: it was in another pid
+    /// namespace, say, which is gone.
+    pub has_ended: bool,
 }
 
 /// A program that was brought back.
@@ -87,6 +90,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         stopped: false,
         settings: BTreeMap::new(),
         files: settings.files,
+        has_ended: false,
     };
     Ok((settings.dir, options))
 }
@@ -158,7 +162,7 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
     };
     let world = World {
         same_machine: manifest.life.machine == here.machine,
-        is_over: here.is_over(&manifest.life),
+        is_over: options.has_ended || here.is_over(&manifest.life),
         dumped: manifest.answered,
         now: &now,
         writer: &procfs::writer_of,

@@ -180,6 +180,7 @@ impl Runner<'_> {
                 self.folders.push(folder.clone());
             }
         }
+        self.place.note_an_end();
         let ran = running.began.elapsed();
         let place = running.has_place.then(|| running.beginning.after(ran));
         let Over { end, asked, .. } = *over;

@@ -20,7 +20,9 @@ impl Runner<'_> {
     pub(super) fn restore(&mut self, entry: &Entry) -> Result<Begun> {
         let beginning = self.lineage.come_back(entry, SystemTime::now());
         let start = Start::Checkpoint(entry.id());
-        match entry.verify().and_then(|_| restore::restore(entry, &self.options)) {
+        let has_ended = entry.manifest.as_ref().is_ok_and(|manifest| self.place.is_over(manifest));
+        let options = restore::Options { has_ended, ..self.options.clone() };
+        match entry.verify().and_then(|_| restore::restore(entry, &options)) {
             Ok(revived) => {
                 (self.tell)(&Event::Restored {
                     pid: revived.pid,

@@ -217,7 +217,10 @@ pub(crate) fn die_of(signal: i32) -> ! {
     if let Ok(set) = set_of(&[signal]) {
         let _ = set.thread_unblock();
     }
-    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    // The first process of a pid namespace can't be ended by a signal of its own, nor abort.
+    if super::process::id() != 1 {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
     // A signal whose default is to be ignored leaves us here.
     std::process::exit(128 + signal)
 }

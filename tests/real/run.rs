@@ -3,6 +3,7 @@
 //! What a runner does is read from its JSON lines. A runner that is killed leaves its program running, so each program
 //! is ended by its process id as well, if that still is the one.
 
+mod container;
 mod crashes;
 mod ends;
 mod leaving;

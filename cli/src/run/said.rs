@@ -24,6 +24,8 @@ pub struct Said {
     progress: bool,
     /// Whether the line stands there now.
     is_shown: bool,
+    /// Why there was no checkpoint the last time: said once, and not in each period anew.
+    failure: Option<String>,
 }
 
 enum Lines {
@@ -60,7 +62,7 @@ impl Said {
                 Progress::Always => true,
                 Progress::Never => false,
             };
-        Ok(Said { name: name.to_owned(), words, lines, progress, is_shown: false })
+        Ok(Said { name: name.to_owned(), words, lines, progress, is_shown: false, failure: None })
     }
 
     pub fn tell(&mut self, event: &Event) {
@@ -69,9 +71,19 @@ impl Said {
             return;
         }
         self.write_line(event);
-        if self.words {
+        if self.words && self.is_news(event) {
             self.clear();
             words(&self.name, event, &mut |line| print(format_args!("selfdump: {line}\n")));
+        }
+    }
+
+    fn is_news(&mut self, event: &Event) -> bool {
+        match event {
+            Event::NotSaved { error, .. } => {
+                self.failure.replace(error.message.clone()).is_none_or(|before| before != error.message)
+            }
+            Event::Saved { .. } => self.failure.take().is_some(),
+            _ => true,
         }
     }
 
@@ -119,7 +131,9 @@ fn print(text: std::fmt::Arguments<'_>) {
 fn words(name: &str, event: &Event, say: &mut dyn FnMut(String)) {
     match event {
         // What goes as it should is not spoken of.
-        Event::Started { anew: false, .. } | Event::Saved { .. } => {}
+        Event::Started { anew: false, .. } => {}
+        // Only after some that failed.
+        Event::Saved { checkpoint, .. } => say(format!("checkpoints are made again: {checkpoint}")),
         Event::Started { pid, anew: true } => {
             say(format!("started {name} anew, as process {pid}: there is no checkpoint to go on from"));
         }
@@ -136,7 +150,7 @@ fn words(name: &str, event: &Event, say: &mut dyn FnMut(String)) {
         Event::NotRestored { checkpoint, error } => {
             failure(&format!("can't restore {checkpoint}"), error, say)
         }
-        Event::NotSaved { error, .. } => failure("no checkpoint", error, say),
+        Event::NotSaved { error, .. } => failure(&format!("no checkpoint of {name}"), error, say),
         Event::NotCheckpointed { pid } => {
             say(format!("process {pid} has not installed selfdump: no checkpoints are made of it"));
             say(

@@ -73,3 +73,20 @@ fn a_program_that_names_itself_is_found_where_it_is_and_that_is_said() {
     assert_eq!(run.runner.wait().code(), Some(0));
     assert_unbroken(&lab);
 }
+
+#[test]
+fn a_checkpoint_that_fails_in_each_period_for_the_same_reason_is_spoken_of_once() {
+    let lab = Lab::new();
+    let command = errand(&lab, &["--every", "100ms"]);
+    let mut runner = lab.launch(command, "runner").env("SELFDUMP_CRIU", "/no/such/criu").start();
+    let failures = || read(&lab.path("events")).iter().filter(|event| event["event"] == "not-saved").count();
+    eventually("three failures", || (failures() >= 3).then_some(()));
+    order(&lab, "exit 0");
+    assert_eq!(runner.wait().code(), Some(0));
+    assert_eq!(
+        runner.output().matches("selfdump: no checkpoint of errand: ").count(),
+        1,
+        "{}",
+        runner.output()
+    );
+}
