@@ -63,23 +63,10 @@ pub enum Conclusion {
 /// [`ErrorKind::Held`] where another runner has this name, or a program of it runs and isn't to be taken over;
 /// whatever keeps the store from being written to, or this machine from restoring anything.
 pub fn run(order: &Order, tell: &mut dyn FnMut(&Event)) -> Result<Conclusion> {
-    let place = Place::take(&order.folder(), order.name())?;
     let failed = |source| Error::os("hold signals back", source);
     let mask = program::mask().map_err(failed)?;
     signal::keep_children().and_then(|()| signal::hold_back(&held())).map_err(failed)?;
-    process::adopt_orphans().map_err(|source| Error::os("adopt orphans", source))?;
-    let runner = Runner {
-        order,
-        options: order.restore_options()?,
-        place,
-        mask,
-        tell,
-        lives: Vec::new(),
-        lineage: Lineage::default(),
-        pid: None,
-        folders: Vec::new(),
-    };
-    let conclusion = runner.run();
+    let conclusion = Runner::new(order, mask, tell).and_then(Runner::run);
     mask.restore().map_err(failed)?;
     conclusion
 }
@@ -114,7 +101,23 @@ enum Begun {
     NotStarted(Error),
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
+    fn new(order: &'a Order, mask: Mask, tell: Tell<'a>) -> Result<Runner<'a>> {
+        let place = Place::take(&order.folder(), order.name())?;
+        process::adopt_orphans().map_err(|source| Error::os("adopt orphans", source))?;
+        Ok(Runner {
+            order,
+            options: order.restore_options()?,
+            place,
+            mask,
+            tell,
+            lives: Vec::new(),
+            lineage: Lineage::default(),
+            pid: None,
+            folders: Vec::new(),
+        })
+    }
+
     fn run(mut self) -> Result<Conclusion> {
         let mut step = self.first()?;
         loop {

@@ -92,7 +92,7 @@ impl Running {
                 self.act(taken, order, tell);
             }
             self.look(order, tell);
-            self.see_that_it_leaves(tell);
+            self.see_that_it_leaves(order, tell);
         }
     }
 

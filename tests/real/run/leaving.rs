@@ -69,3 +69,28 @@ fn sigterm_is_the_programs_where_that_is_wanted() {
     assert!(died_of(run.runner.wait(), TERM));
     assert!(lab.checkpoints().is_empty());
 }
+
+#[test]
+fn sigterm_at_any_moment_of_a_return_leaves_with_a_checkpoint() {
+    let lab = Lab::new();
+    let mut run = Runner::start(&lab, errand(&lab, &[]));
+    eventually("its first lines", || (lines(&lab) > 10).then_some(()));
+    run.runner.signal(TERM);
+    assert_eq!(run.runner.wait().code(), Some(75));
+    for round in 0..10 {
+        drop(run);
+        run = Runner::start(&lab, errand(&lab, &["--resume"]));
+        // From before the restore to after it.
+        let lock = lab.store().join("errand/runner.lock");
+        let pid = run.runner.pid().to_string();
+        eventually("a runner", || fs::read_to_string(&lock).ok().filter(|text| text.starts_with(&pid)));
+        std::thread::sleep(Duration::from_millis(15 * round));
+        run.runner.signal(TERM);
+        assert_eq!(run.runner.wait().code(), Some(75), "{round}: {}", run.runner.output());
+        assert_eq!(run.all("left").len(), 1, "{round}");
+    }
+    order(&lab, "exit 0");
+    drop(run);
+    assert_eq!(to_the_end(&lab, errand(&lab, &["--resume"])).status.code(), Some(0));
+    assert_unbroken(&lab);
+}
