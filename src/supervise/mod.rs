@@ -55,8 +55,9 @@ pub enum Conclusion {
 
 /// Runs a program until it is done, bringing it back when it crashes. `tell` is told of all that happens.
 ///
-/// Signals that are meant for the program are held back in the calling thread meanwhile, and passed on. Every child of
-/// this process is reaped, and those that a crash has left are ended before the program comes back.
+/// Signals that are meant for the program are held back in the calling thread, and passed on. They stay held back: one
+/// that comes after the end is not to keep this process from ending as the program did ([`restore::end_alike`]). Every
+/// child of this process is reaped, and those that a crash has left are ended before the program comes back.
 ///
 /// # Errors
 ///
@@ -66,9 +67,7 @@ pub fn run(order: &Order, tell: &mut dyn FnMut(&Event)) -> Result<Conclusion> {
     let failed = |source| Error::os("hold signals back", source);
     let mask = program::mask().map_err(failed)?;
     signal::keep_children().and_then(|()| signal::hold_back(&held())).map_err(failed)?;
-    let conclusion = Runner::new(order, mask, tell).and_then(Runner::run);
-    mask.restore().map_err(failed)?;
-    conclusion
+    Runner::new(order, mask, tell)?.run()
 }
 
 struct Runner<'a> {

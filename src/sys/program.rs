@@ -16,13 +16,6 @@ pub(crate) fn mask() -> io::Result<Mask> {
     Ok(Mask(SigSet::thread_get_mask()?))
 }
 
-impl Mask {
-    /// Has the calling thread block these signals again, and no others.
-    pub(crate) fn restore(self) -> io::Result<()> {
-        Ok(self.0.thread_set_mask()?)
-    }
-}
-
 /// Starts a program with these variables besides our own, and with the signals blocked that were blocked for us: what
 /// we hold back since is not held back in it. It is to be waited for by its id.
 pub(crate) fn start(

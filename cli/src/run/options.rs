@@ -73,21 +73,22 @@ struct Ends {
     #[arg(long)]
     resume: bool,
     /// How often in a row the program is brought back; `unlimited` is without end. Ten minutes without a crash end a
-    /// row
-    #[arg(long, value_name = "COUNT", value_parser = restarts, default_value = "10")]
-    restarts: Restarts,
+    /// row [default: 10]
+    #[arg(long, value_name = "COUNT", value_parser = restarts)]
+    restarts: Option<Restarts>,
     /// An exit status other than 0 is a crash as well
     #[arg(long)]
     restart_on_failure: bool,
     /// How long to wait before the program is brought back; in a row each time twice as long, up to a minute
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
-    backoff: Duration,
+    /// [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    backoff: Option<Duration>,
     /// What a SIGTERM means: the program leaves with a checkpoint, or it gets the signal
     #[arg(long, value_enum, default_value = "checkpoint", value_name = "WHAT")]
     on_term: Term,
-    /// How long the program may take to leave with a checkpoint; then it is killed
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
-    grace: Duration,
+    /// How long the program may take to leave with a checkpoint; then it is killed [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    grace: Option<Duration>,
     /// What becomes of files that have changed since the checkpoint: POLICY:PATTERN, as for `selfdump restore`
     #[arg(long, value_name = "RULE", num_args = 1.., value_parser = rule)]
     files: Vec<String>,
@@ -114,10 +115,12 @@ impl Args {
     /// What the library is to do.
     pub fn order(&self) -> Result<Order> {
         let mut order = Order::new(self.command.clone(), self.variables())?;
-        order.policy.restarts = self.ends.restarts.0;
         order.policy.on_failure = self.ends.restart_on_failure;
-        order.backoff = self.ends.backoff;
-        order.grace = self.ends.grace;
+        if let Some(Restarts(restarts)) = self.ends.restarts {
+            order.policy.restarts = restarts;
+        }
+        order.backoff = self.ends.backoff.unwrap_or(order.backoff);
+        order.grace = self.ends.grace.unwrap_or(order.grace);
         order.resume = self.ends.resume;
         order.on_term = match self.ends.on_term {
             Term::Checkpoint => OnTerm::Checkpoint,

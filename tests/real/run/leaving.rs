@@ -94,3 +94,16 @@ fn sigterm_at_any_moment_of_a_return_leaves_with_a_checkpoint() {
     assert_eq!(to_the_end(&lab, errand(&lab, &["--resume"])).status.code(), Some(0));
     assert_unbroken(&lab);
 }
+
+#[test]
+fn a_sigterm_more_does_not_change_how_it_leaves() {
+    let lab = Lab::new();
+    let mut run = Runner::start(&lab, errand(&lab, &[]));
+    eventually("its first lines", || (lines(&lab) > 10).then_some(()));
+    while run.runner.is_running() {
+        run.runner.signal(TERM);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    assert_eq!(run.runner.wait().code(), Some(75), "{}", run.runner.output());
+    assert_eq!((run.all("asked-to-leave").len(), run.all("left").len()), (1, 1));
+}
