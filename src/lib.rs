@@ -17,6 +17,7 @@
 //! $ kill -USR2 4711            # checkpoint, go on
 //! $ selfdump list              # what there is
 //! $ selfdump restore counter   # back from the newest good one
+//! $ selfdump run --every 5m --resume -- ./counter   # with somebody who does that
 //! ```
 //!
 //! A call returns twice, like `fork`:
@@ -111,6 +112,7 @@ mod trigger;
 
 mod checkpoint;
 pub mod restore;
+pub mod supervise;
 
 mod agent;
 mod forensic;

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 12] = [
+const ORDER: [&[&str]; 13] = [
     &["error", "frozen", "sys"],
     &["report"],
     &["config"],
     &["criu", "image", "store", "trigger"],
     &["checkpoint"],
     &["restore"],
+    &["supervise"],
     &["agent"],
     &["forensic"],
     &["install"],
@@ -209,7 +210,16 @@ fn protobuf_stands_where_criu_is_spoken_to_and_its_images_are_read() {
 
 #[test]
 fn the_store_s_file_names_stand_in_its_layout() {
-    let names = ["manifest.json", "status.json", "owner.json", "worker.log", "failed.log", ".partial"];
+    let names = [
+        "manifest.json",
+        "status.json",
+        "owner.json",
+        "worker.log",
+        "failed.log",
+        "runner.lock",
+        "run.json",
+        ".partial",
+    ];
     let quoted = ["\"latest\"", "\"images\"", "\"link\""];
     only_in(|source| source.is_in("store/layout.rs"), &names);
     only_in(|source| source.is_in("store/layout.rs"), &quoted);

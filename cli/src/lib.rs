@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod list;
 mod output;
 mod restore;
+mod run;
 pub mod setup;
 mod status;
 
@@ -26,6 +27,7 @@ struct Arguments {
 enum Command {
     List(list::Args),
     Restore(restore::Args),
+    Run(Box<run::Args>),
     Status(status::Args),
     Setup(setup::Args),
 }
@@ -52,14 +54,16 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    let succeeded = |()| ExitCode::SUCCESS;
     let (done, failure) = match arguments.command {
-        Command::List(args) => (list::run(&args), 1),
-        Command::Restore(args) => (restore::run(&args), restore::FAILURE),
-        Command::Status(args) => (status::run(&args), 1),
-        Command::Setup(args) => (setup::run(args), 1),
+        Command::List(args) => (list::run(&args).map(succeeded), 1),
+        Command::Restore(args) => (restore::run(&args).map(succeeded), restore::FAILURE),
+        Command::Run(args) => (run::run(&args), restore::FAILURE),
+        Command::Status(args) => (status::run(&args).map(succeeded), 1),
+        Command::Setup(args) => (setup::run(args).map(succeeded), 1),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             output::report(&error);
             ExitCode::from(failure)

@@ -37,8 +37,12 @@ pub fn print_table(table: &Table) {
 
 /// How long ago something was: `42s`, `3m 20s`, `2days 4h`: the two largest units.
 pub fn age(then: SystemTime) -> String {
-    let seconds = SystemTime::now().duration_since(then).unwrap_or_default().as_secs();
-    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    seconds(SystemTime::now().duration_since(then).unwrap_or_default())
+}
+
+/// A time in whole seconds, in its two largest units.
+pub fn seconds(time: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
@@ -52,4 +56,11 @@ pub fn end_quietly_on_broken_pipe() {
     use nix::sys::signal::{SigHandler, Signal, signal};
     // SAFETY: the default action runs no code of ours.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}
+
+/// The opposite, for who has more to do than to write.
+pub fn outlive_readers() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: to ignore a signal runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
 }

@@ -195,9 +195,14 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 fn program_name() -> Result<String> {
     let program = sys::procfs::executable(sys::process::id())
         .map_err(|source| Error::io("read", Path::new("/proc/self/exe"), source))?;
+    Ok(name_of(&program))
+}
+
+/// The name that a program's checkpoints are found under where nothing else is said.
+pub(crate) fn name_of(program: &Path) -> String {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let name: String = name.chars().map(|c| if is_name_character(c) { c } else { '_' }).take(100).collect();
-    Ok(if name.starts_with(['.', '-']) { format!("_{}", &name[1..]) } else { name })
+    if name.starts_with(['.', '-']) { format!("_{}", &name[1..]) } else { name }
 }
 
 fn is_name_character(c: char) -> bool {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::relay::{Relay, Running};
+use super::relay::{PassingOn, Relay};
 use crate::error::{Error, Result};
 use crate::sys::{process, signal, terminal};
 
@@ -48,7 +48,7 @@ pub fn attend(pid: i32, relay: Option<Relay>) -> Result<Ended> {
     ended
 }
 
-fn wait(pid: i32, relay: Option<&Running>) -> Result<Ended> {
+fn wait(pid: i32, relay: Option<&PassingOn>) -> Result<Ended> {
     let failed = |source| Error::os(&format!("wait for process {pid}"), source);
     loop {
         match process::try_wait(pid).map_err(failed)? {
@@ -66,17 +66,17 @@ fn wait(pid: i32, relay: Option<&Running>) -> Result<Ended> {
 }
 
 /// It may have ended just now; the next look tells.
-fn pass_on(pid: i32, taken: signal::Taken, relay: Option<&Running>) {
+fn pass_on(pid: i32, taken: signal::Taken, relay: Option<&PassingOn>) {
     match (taken.signal, relay) {
         (signal::CHILD, _) => {}
         // The kernel tells those who use the terminal.
         (signal::WINDOW, Some(relay)) => relay.resize(),
-        (signal::STOP_KEY, _) => {
+        (signal::TERMINAL_STOP, _) => {
             if !has_it_already(pid, taken) {
                 let _ = signal::send(pid, taken.signal);
             }
             // We stop as the program does, and go on when we are told to; then so does the program.
-            signal::stop_ourselves();
+            let _ = signal::stop_ourselves();
             let _ = signal::send(pid, signal::CONTINUE);
         }
         _ if has_it_already(pid, taken) => {}
@@ -93,8 +93,8 @@ fn has_it_already(pid: i32, taken: signal::Taken) -> bool {
 
 /// What is ignored here (`nohup`, a background job) stays so: it is not for the program either.
 fn held() -> Vec<i32> {
-    let for_the_program = signal::FOR_THE_PROGRAM.into_iter().filter(|&signal| !signal::is_ignored(signal));
-    for_the_program.chain([signal::CHILD]).collect()
+    let both = signal::FOR_THE_PROGRAM.into_iter().chain(signal::FOR_A_JOB);
+    both.filter(|&signal| !signal::is_ignored(signal)).chain([signal::CHILD]).collect()
 }
 
 /// Runs a command at a pseudoterminal of its own, as the leader of a session there, and passes on what goes through

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals};
 pub use files::{FileAction, FilePlan};
+pub(crate) use relay::PassingOn;
 pub use relay::Relay;
 
 use crate::config::{self, Config, FileRule};
@@ -63,6 +64,9 @@ pub struct Options {
     pub detached: bool,
     /// TCP connections are restored as they were, instead of closed. After a crash the other ends have given them up.
     pub keep_tcp: bool,
+    /// Whether it is known that the program has ended, though that can't be seen from here: it was in another pid
+    /// namespace, say, which is gone.
+    pub has_ended: bool,
 }
 
 /// A program that was brought back.
@@ -103,6 +107,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         inherit: BTreeMap::new(),
         detached: false,
         keep_tcp: false,
+        has_ended: false,
     };
     Ok((settings.dir, options))
 }
@@ -222,7 +227,7 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
     };
     let world = World {
         same_machine: manifest.life.machine == here.machine,
-        is_over: here.is_over(&manifest.life),
+        is_over: options.has_ended || here.is_over(&manifest.life),
         dumped: manifest.answered,
         now: &now,
         writer: &procfs::writer_of,

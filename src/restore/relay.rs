@@ -19,7 +19,7 @@ pub struct Relay {
 
 /// A relay at work.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct PassingOn {
     master: OwnedFd,
     output: Option<JoinHandle<()>>,
     /// Our own terminal, where we have one, passes keys on as they are pressed.
@@ -35,7 +35,7 @@ impl Relay {
     }
 
     /// Begins to pass on, in threads of its own with every signal blocked.
-    pub(super) fn start(self) -> io::Result<Running> {
+    pub(crate) fn start(self) -> io::Result<PassingOn> {
         let raw = terminal::ours().map(Raw::make).transpose()?;
         let mut from_program = File::from(self.master.try_clone()?);
         let mut to_program = File::from(self.master.try_clone()?);
@@ -47,20 +47,20 @@ impl Relay {
         thread::Builder::new().name("relay-input".to_owned()).spawn(move || {
             pass_on(&mut io::stdin().lock(), &mut to_program);
         })?;
-        Ok(Running { master: self.master, output: Some(output), _raw: raw })
+        Ok(PassingOn { master: self.master, output: Some(output), _raw: raw })
     }
 }
 
-impl Running {
+impl PassingOn {
     /// Gives the program's terminal the size of ours.
-    pub(super) fn resize(&self) {
+    pub(crate) fn resize(&self) {
         if let Err(error) = terminal::resize(&self.master.as_fd(), Size::ours()) {
             log::debug!("can't resize the program's terminal: {error}");
         }
     }
 
     /// Waits until all that the program has written is out.
-    pub(super) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         if let Some(output) = self.output.take() {
             let _ = output.join();
         }

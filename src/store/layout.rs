@@ -18,6 +18,8 @@
 //!     latest -> 000007
 //!     status.json                 what came of the last attempt
 //!     failed.log                  CRIU's log of the last attempt that failed
+//!   runner.lock                   held by the runner of this name, and says who that is
+//!   run.json                      when its run began that goes on, or when the last one was done
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -39,6 +41,10 @@ pub(crate) const COPY_FAILED: &str = "copy.failed";
 pub(crate) const LATEST: &str = "latest";
 pub(crate) const STATUS: &str = "status.json";
 pub(crate) const FAILED_LOG: &str = "failed.log";
+/// Held by a runner, in a program's folder.
+pub(crate) const RUNNER_LOCK: &str = "runner.lock";
+/// Since when checkpoints are those of a run that isn't done, in a program's folder.
+pub(crate) const RUN: &str = "run.json";
 /// What was cut off which files, in the folder that holds it.
 pub(crate) const CUT_NOTE: &str = "cut.json";
 const PARTIAL: &str = ".partial";

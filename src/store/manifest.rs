@@ -292,7 +292,7 @@ fn read_bounded(path: &Path) -> Result<String> {
 }
 
 /// A point in time as microseconds since 1970; what is before that, or beyond the year 584,554, is cut off.
-pub(super) mod unix_micros {
+pub(crate) mod unix_micros {
     use super::{Duration, SystemTime};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -225,6 +225,15 @@ pub(crate) fn in_folder(instance: &Path) -> Option<Status> {
     Status::read(&instance.join(layout::STATUS)).ok()
 }
 
+/// Those of all processes of this pid namespace that selfdump runs in, as far as this user may know.
+pub(crate) fn running() -> Vec<Status> {
+    let Ok(here) = Here::look() else { return Vec::new() };
+    let found = fs::read_dir(runtime::folder()).into_iter().flatten().flatten();
+    let read = found.filter_map(|entry| Status::read(&entry.path()).ok());
+    read.filter(|status| status.life.pid_namespace == here.pid_namespace && !here.is_over(&status.life))
+        .collect()
+}
+
 /// Deletes what processes left in the runtime folder that have ended since.
 pub(crate) fn sweep() {
     let Ok(here) = Here::look() else { return };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::frozen::Bytes;
@@ -105,6 +105,23 @@ fn make_or_keep(path: &Path) -> io::Result<()> {
         Ok(()) => path.parent().map_or(Ok(()), sync),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// A lock that nobody else has. It goes with this value, and with our process, however that ends.
+pub(crate) struct Lock {
+    // Held, and never looked at.
+    _file: Flock<File>,
+}
+
+/// Takes the lock of a file that is there for it. None where another process has it.
+pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
+    let file =
+        fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(locked) => Ok(Some(Lock { _file: locked })),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
     }
 }
 

@@ -7,6 +7,8 @@
 //! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
 //! - [`process`]: who we are, who waits for whom.
+//! - [`pidfd`]: processes that we are not the parent of.
+//! - [`program`]: starting somebody else's program.
 //! - [`procfs`]: what `/proc` says of processes.
 //! - [`sock_diag`]: unix sockets and who is at their other ends.
 //! - [`terminal`]: whether there is a terminal, its size and mode, and pseudoterminals.
@@ -16,8 +18,10 @@ pub(crate) mod crash;
 pub(crate) mod disk;
 pub(crate) mod handler;
 pub(crate) mod message;
+pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod procfs;
+pub(crate) mod program;
 pub(crate) mod signal;
 pub(crate) mod sock_diag;
 pub(crate) mod spawn;

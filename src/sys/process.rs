@@ -81,6 +81,14 @@ pub(crate) fn adopts_orphans() -> bool {
     id() == 1 || (asked == 0 && subreaper != 0)
 }
 
+/// Has orphans among our descendants become our children, so that what a program leaves behind can be found. It isn't
+/// inherited.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes a plain number.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) })?;
+    Ok(())
+}
+
 /// Whether we were started with more rights than our user has (setuid, file capabilities).
 pub(crate) fn is_privileged_start() -> bool {
     // SAFETY: getauxval only reads the auxiliary vector.
@@ -109,6 +117,16 @@ pub(crate) fn wait(pid: i32) -> io::Result<Ended> {
         if let Some(ended) = wait_for(pid, WaitPidFlag::__WALL)? {
             return Ok(ended);
         }
+    }
+}
+
+/// Looks whether any child has ended, and reaps it: which, and how. None where none has.
+pub(crate) fn reap() -> io::Result<Option<(i32, Ended)>> {
+    match wait::waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+        Ok(WaitStatus::Exited(pid, status)) => Ok(Some((pid.as_raw(), Ended::Exited(status)))),
+        Ok(WaitStatus::Signaled(pid, signal, _)) => Ok(Some((pid.as_raw(), Ended::Signaled(signal as i32)))),
+        Ok(_) | Err(Errno::EINTR | Errno::ECHILD) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -12,28 +12,22 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Known};
 pub(crate) const CHILD: i32 = libc::SIGCHLD;
 /// SIGWINCH.
 pub(crate) const WINDOW: i32 = libc::SIGWINCH;
-/// SIGTSTP.
-pub(crate) const STOP_KEY: i32 = libc::SIGTSTP;
 /// SIGCONT.
 pub(crate) const CONTINUE: i32 = libc::SIGCONT;
 /// What a supervisor passes on to the program that it stands for.
-pub(crate) const FOR_THE_PROGRAM: [i32; 9] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    WINDOW,
-    STOP_KEY,
-    CONTINUE,
-];
+pub(crate) const FOR_THE_PROGRAM: [i32; 6] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
-/// Stops this process, until it is told to go on.
-pub(crate) fn stop_ourselves() {
-    // SAFETY: a number. The signal can't be blocked, so this returns when we go on.
-    unsafe { libc::raise(libc::SIGSTOP) };
-}
+/// What keeps a program in step with its terminal and its shell's jobs, besides those.
+pub(crate) const FOR_A_JOB: [i32; 3] = [WINDOW, TERMINAL_STOP, CONTINUE];
+/// What tells a supervisor to end.
+pub(crate) const TO_END: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+/// SIGTERM.
+pub(crate) const TERM: i32 = libc::SIGTERM;
+/// SIGKILL.
+pub(crate) const KILL: i32 = libc::SIGKILL;
+/// SIGTSTP: Ctrl-Z at the terminal.
+pub(crate) const TERMINAL_STOP: i32 = libc::SIGTSTP;
 
 /// A signal that may ask for a checkpoint: any that can be handled and that isn't the kernel's word about a crash.
 ///
@@ -203,6 +197,16 @@ fn set_of(signals: &[i32]) -> io::Result<SigSet> {
     Ok(set)
 }
 
+/// Stops this process, as Ctrl-Z does, until somebody has it continue.
+pub(crate) fn stop_ourselves() -> io::Result<()> {
+    Ok(nix::sys::signal::raise(Known::SIGSTOP)?)
+}
+
+/// Whether the kernel sends it to a thread for what the thread itself has done: the program's own failure.
+pub(crate) fn is_own_failure(signal: i32) -> bool {
+    super::crash::FATAL.contains(&signal) || [libc::SIGTRAP, libc::SIGSYS].contains(&signal)
+}
+
 /// The name of a signal: `SIGUSR2`, `SIGRTMIN+3`, or its number where it has none.
 pub(crate) fn name(signal: i32) -> String {
     match Known::try_from(signal) {
@@ -223,7 +227,10 @@ pub(crate) fn die_of(signal: i32) -> ! {
     if let Ok(set) = set_of(&[signal]) {
         let _ = set.thread_unblock();
     }
-    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    // The first process of a pid namespace can't be ended by a signal of its own, nor abort.
+    if super::process::id() != 1 {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
     // A signal whose default is to be ignored leaves us here.
     std::process::exit(128 + signal)
 }

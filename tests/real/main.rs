@@ -27,4 +27,5 @@ mod lives;
 mod needs;
 mod outside;
 mod places;
+mod run;
 mod server;

@@ -1,0 +1,162 @@
+//! What a runner has in its program's folder: the lock, and the note of when the run began that goes on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::layout;
+use crate::store::manifest::{Manifest, unix_micros};
+use crate::sys::{disk, process, procfs};
+
+/// The folder of all runs of a name, which no other runner has as long as this lives.
+pub(super) struct Place {
+    folder: PathBuf,
+    // Held, and never looked at.
+    _lock: disk::Lock,
+    run: Run,
+    predecessor: Option<Holder>,
+}
+
+/// `run.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Run {
+    format_version: u32,
+    /// Checkpoints from before are those of runs that are done, or that nobody wanted to go on with.
+    #[serde(rename = "since_unix_us", with = "unix_micros")]
+    since: SystemTime,
+    /// Checkpoints from before are of lives whose end a runner has seen.
+    #[serde(rename = "over_unix_us", with = "unix_micros")]
+    over: SystemTime,
+}
+
+/// A runner, as it stands in the lock's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    pid: i32,
+    pid_namespace: u64,
+}
+
+impl Holder {
+    fn ourselves() -> std::io::Result<Holder> {
+        let pid = process::id();
+        Ok(Holder { pid, pid_namespace: procfs::pid_namespace(pid)? })
+    }
+
+    fn read(path: &Path) -> Option<Holder> {
+        let text = fs::read_to_string(path).ok()?;
+        let (pid, pid_namespace) = text.trim().split_once(' ')?;
+        Some(Holder { pid: pid.parse().ok()?, pid_namespace: pid_namespace.parse().ok()? })
+    }
+
+    fn write(self, path: &Path) -> std::io::Result<()> {
+        fs::write(path, format!("{} {}\n", self.pid, self.pid_namespace))
+    }
+}
+
+impl Place {
+    /// Takes the lock.
+    pub(super) fn take(folder: &Path, name: &str) -> Result<Place> {
+        disk::make_all_private(folder).map_err(|source| Error::io("make", folder, source))?;
+        let path = folder.join(layout::RUNNER_LOCK);
+        let lock = disk::lock(&path).map_err(|source| Error::io("lock", &path, source))?;
+        let lock = lock.ok_or_else(|| taken(&path, name))?;
+        let predecessor = Holder::read(&path);
+        let written = Holder::ourselves().and_then(|ourselves| ourselves.write(&path));
+        written.map_err(|source| Error::io("write", &path, source))?;
+        Ok(Place { folder: folder.to_owned(), _lock: lock, run: Run::read(folder), predecessor })
+    }
+
+    /// Since when checkpoints are those of the run that isn't done.
+    pub(super) fn since(&self) -> SystemTime {
+        self.run.since
+    }
+
+    /// Whether the program that a checkpoint was made of has ended for certain, wherever it ran: a runner has seen
+    /// that, or was the first process of its pid namespace, which doesn't survive that.
+    pub(super) fn is_over(&self, checkpoint: &Manifest) -> bool {
+        let gone = Holder { pid: 1, pid_namespace: checkpoint.life.pid_namespace };
+        checkpoint.taken < self.run.over || self.predecessor == Some(gone)
+    }
+
+    /// A run begins, or is done: nobody is to go on from what was made before.
+    pub(super) fn begin_anew(&mut self, since: SystemTime) {
+        self.run.since = since;
+        self.write();
+    }
+
+    /// The program has ended.
+    pub(super) fn note_an_end(&mut self) {
+        self.run.over = SystemTime::now();
+        self.write();
+    }
+
+    /// The program is not to lose its runner by a disk that is full.
+    fn write(&self) {
+        let path = self.folder.join(layout::RUN);
+        let text = serde_json::to_vec(&self.run).map_err(std::io::Error::from);
+        let written = text.and_then(|text| disk::replace(&path, &text, &process::id().to_string()));
+        if let Err(error) = written {
+            log::warn!("can't write {}: {error}", path.display());
+        }
+    }
+}
+
+impl Run {
+    /// None that could be read is one in which nothing is known.
+    fn read(folder: &Path) -> Run {
+        let text = fs::read(folder.join(layout::RUN)).ok();
+        let run = text.and_then(|text| serde_json::from_slice(&text).ok());
+        run.unwrap_or(Run { format_version: 1, since: SystemTime::UNIX_EPOCH, over: SystemTime::UNIX_EPOCH })
+    }
+}
+
+fn taken(lock: &Path, name: &str) -> Error {
+    let ours = Holder::ourselves().map(|ourselves| ourselves.pid_namespace).ok();
+    let holder = match Holder::read(lock) {
+        Some(Holder { pid, pid_namespace }) if Some(pid_namespace) != ours => {
+            format!("process {pid} of another pid namespace")
+        }
+        Some(Holder { pid, .. }) => {
+            let program = procfs::stat(pid).map(|stat| format!(" ({})", stat.name)).unwrap_or_default();
+            format!("process {pid}{program}")
+        }
+        None => "another process".to_owned(),
+    };
+    Error::new(ErrorKind::Held, format!("{name} has a runner already: {holder}"))
+        .with_hint("run this one under another --name or in another --dir, or end that runner first")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn there_is_one_runner_at_a_time_and_the_second_is_told_who_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Place::take(folder.path(), "train").unwrap();
+        let error = Place::take(folder.path(), "train").map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Held);
+        assert!(error.to_string().contains(&format!("runner already: process {}", process::id())), "{error}");
+        drop(first);
+        Place::take(folder.path(), "train").unwrap();
+    }
+
+    #[test]
+    fn what_is_written_down_is_there_for_the_next_runner() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut place = Place::take(folder.path(), "train").unwrap();
+        assert_eq!((place.since(), place.predecessor), (SystemTime::UNIX_EPOCH, None));
+        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        place.begin_anew(begin);
+        place.note_an_end();
+        drop(place);
+        let next = Place::take(folder.path(), "train").unwrap();
+        assert_eq!((next.since(), next.predecessor), (begin, Holder::ourselves().ok()));
+        assert!(next.run.over > begin);
+    }
+}
