@@ -118,6 +118,8 @@ impl Wake {
         if self.waiter.number().is_some() && self.waker.number().is_some() {
             return Ok(false);
         }
+        // Before the new pipe is made, which may get the very numbers that the old one had.
+        self.close();
         let Wake { waiter, waker } = Wake::new()?;
         self.waiter.replace(waiter.0.into_inner());
         self.waker.replace(waker.0.into_inner());
@@ -208,6 +210,16 @@ mod tests {
         assert!(wake.clear().by(Waker::Signal));
         let mut read = [0; 16];
         assert_eq!(unistd::read(&theirs, &mut read).unwrap(), 4, "their data is all there, and nothing else");
+        // The same where the numbers are free, and the new pipe gets them again.
+        wake.close();
+        assert!(wake.mend().unwrap());
+        let (waiter_again, waker_again) = (wake.waiter.number().unwrap(), wake.waker.number().unwrap());
+        // SAFETY: the numbers are those of the wake's own ends, which nobody else has.
+        unsafe {
+            libc::close(waiter_again);
+            libc::close(waker_again);
+        }
+        assert!(wake.mend().unwrap() && !wake.mend().unwrap());
         wake.close();
         // SAFETY: a look at a number.
         assert!(unsafe { libc::fcntl(waiter, libc::F_GETFD) } >= 0, "their descriptor is open");

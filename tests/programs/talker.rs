@@ -41,15 +41,23 @@ fn say(line: &str) {
 }
 
 fn talk_to_itself() {
-    let (mut master, mut slave) = (-1, -1);
-    let none = std::ptr::null_mut();
-    // SAFETY: two descriptors are written to values that live until the call returns; nothing else is asked for.
-    assert_eq!(unsafe { libc::openpty(&raw mut master, &raw mut slave, none, none.cast(), none.cast()) }, 0);
-    // SAFETY: the call succeeded, so both are open and ours.
-    let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
+    // A pseudoterminal comes back under its own number, which somebody else may have then. Higher ones are seldom
+    // taken; CRIU tries 32 to come to it.
+    let mut pairs: Vec<(File, File)> = (0..20).map(|_| pseudoterminal()).collect();
+    let (mut master, slave) = pairs.pop().expect("there are twenty");
+    drop(pairs);
     std::thread::spawn(move || hear(BufReader::new(slave)));
     for number in 0_u64.. {
         let _ = master.write_all(format!("{number}\n").as_bytes());
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+fn pseudoterminal() -> (File, File) {
+    let (mut master, mut slave) = (-1, -1);
+    let none = std::ptr::null_mut();
+    // SAFETY: two descriptors are written to values that live until the call returns; nothing else is asked for.
+    assert_eq!(unsafe { libc::openpty(&raw mut master, &raw mut slave, none, none.cast(), none.cast()) }, 0);
+    // SAFETY: the call succeeded, so both are open and ours.
+    unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) }
 }
