@@ -83,7 +83,7 @@
 //! - An io_uring and a debugger at the program are obstacles; each is named with its descriptor before anything
 //!   is frozen, where that can be known.
 //! - A file that was rewritten in place since the checkpoint is as it is, not as it was. Connections come back closed.
-//! - Process ids must be free at the restore.
+//! - Process ids must be free at the restore; in a pid namespace of its own (`selfdump restore --pidns`) they are.
 //!
 //! # Signals, threads and forks
 //!

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use selfdump::restore::{self, FileAction, FilePlan, Revived};
-use selfdump::{Entry, FileRule};
+use selfdump::{Entry, FilePolicy, FileRule};
 use serde::Serialize;
 
 use crate::StoreArgs;
@@ -28,6 +28,13 @@ pub struct Args {
     /// Let the program run by itself, and return as soon as it runs
     #[arg(long)]
     detach: bool,
+    /// Bring it back in a pid namespace of its own, in which its process ids are free whoever has them here. It ends
+    /// with this command; a death by a signal is the exit status 128 and the signal's number. As root
+    #[arg(long, conflicts_with = "detach")]
+    pidns: bool,
+    /// The program is known to have ended, though that can't be seen from the namespace that this runs in
+    #[arg(long, hide = true)]
+    has_ended: bool,
     /// Leave the program stopped, to look at it with a debugger from another terminal: `gdb -p PID`. `kill -CONT PID`
     /// lets it go on. This command has to stay: the kernel ends stopped programs whose parent is gone
     #[arg(long, conflicts_with = "detach")]
@@ -119,6 +126,7 @@ pub fn run(args: &Args) -> Result<()> {
     options.settings = args.set.iter().cloned().collect();
     options.inherit = args.inherit.iter().cloned().collect();
     options.detached = args.detach;
+    options.has_ended = args.has_ended;
     options.keep_tcp = args.tcp == Tcp::Keep;
     options.files.splice(0..0, args.files.iter().cloned());
     let (store, target) = (store.as_path(), args.target.as_deref());
@@ -132,6 +140,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !args.detach {
         restore::hold_signals()?;
+        if args.pidns {
+            let newest = restore::newest_good(store, target, &mut skip)?;
+            restore::end_alike(restore::in_a_pid_namespace(inside(&newest, &options)?)?);
+        }
         if args.inherit.is_empty() && restore::needs_a_terminal(store, target)? {
             restore::end_alike(restore::at_a_terminal(ourselves()?)?);
         }
@@ -169,7 +181,25 @@ pub fn run(args: &Args) -> Result<()> {
 /// This command once more.
 fn ourselves() -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(std::env::args_os().skip(1));
+    command.args(std::env::args_os().skip(1).filter(|argument| argument != "--pidns"));
+    Ok(command)
+}
+
+/// This command once more, for a pid namespace from which nothing of this one can be seen: who has ended, and who else
+/// writes to the program's files, is told to it.
+fn inside(entry: &Entry, options: &restore::Options) -> Result<Command> {
+    let mut command = ourselves()?;
+    if restore::has_ended(entry)? {
+        command.arg("--has-ended");
+    }
+    for file in restore::plan(entry, options)? {
+        let policy = match file.action {
+            FileAction::Rewind { .. } => FilePolicy::Rewind,
+            FileAction::Keep { .. } => FilePolicy::Keep,
+            _ => continue,
+        };
+        command.arg(format!("--files={}", FileRule::for_file(policy, &file.path)));
+    }
     Ok(command)
 }
 

@@ -57,6 +57,13 @@ impl FileRule {
         self.policy
     }
 
+    /// The rule that is for this file alone.
+    pub fn for_file(policy: FilePolicy, path: &Path) -> FileRule {
+        let pattern = Pattern::escape(&path.to_string_lossy());
+        // What is escaped is a pattern; else none that matches anything.
+        FileRule { policy, pattern: Pattern::new(&pattern).unwrap_or_default() }
+    }
+
     /// Whether it is for this file.
     pub fn matches(&self, path: &Path) -> bool {
         let options =
@@ -127,6 +134,14 @@ mod tests {
             let rule: FileRule = rule.parse().unwrap();
             assert_eq!(rule.matches(Path::new(path)), matches, "{rule} and {path}");
         }
+    }
+
+    #[test]
+    fn a_rule_for_one_file_is_for_that_file_however_it_is_called() {
+        let odd = Path::new("/data/a[1]*?.txt");
+        let rule = FileRule::for_file(FilePolicy::Keep, odd);
+        let again: FileRule = rule.to_string().parse().unwrap();
+        assert!(again.matches(odd) && !again.matches(Path::new("/data/a1b.txt")));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::relay::{PassingOn, Relay};
 use crate::error::{Error, Result};
-use crate::sys::{process, signal, terminal};
+use crate::sys::{namespace, process, signal, terminal};
 
 /// How long a lost SIGCHLD could go unnoticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -113,6 +113,21 @@ pub fn at_a_terminal(mut command: Command) -> Result<Ended> {
     // Or it would never end for us.
     drop((command, slave));
     attend(child.id() as i32, Some(relay))
+}
+
+/// Runs a command, this one once more, as the first process of a new pid namespace, in which every process id is free,
+/// and waits for its end as [`attend`] does. It ends with this process. A death by a signal is the status 128 and the
+/// signal's number there, since a first process can't die of a signal of its own.
+///
+/// # Errors
+///
+/// [`ErrorKind::Permission`](crate::ErrorKind::Permission) without root's rights.
+pub fn in_a_pid_namespace(mut command: Command) -> Result<Ended> {
+    let child = namespace::spawn(&mut command).map_err(|source| {
+        Error::os("start a command in a pid namespace of its own", source)
+            .with_hint("that takes root's rights; without it the program's process ids have to be free")
+    })?;
+    attend(child.id() as i32, None)
 }
 
 /// Ends this process as the program ended: with its status, or by the same signal.

@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals};
+pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals, in_a_pid_namespace};
 pub use files::{FileAction, FilePlan};
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
@@ -239,7 +239,7 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
 }
 
 /// Whether the newest checkpoint of a target has to be brought back by a restorer that leads a session at a terminal
-/// ([`at_a_terminal`]): a shell had started the program, and there is no terminal here.
+/// ([`at_a_terminal`]): a shell had started the program, and there is no terminal here, or one of another session.
 ///
 /// # Errors
 ///
@@ -248,7 +248,19 @@ pub fn needs_a_terminal(store: &Path, target: Option<&Path>) -> Result<bool> {
     let newest = candidates(store, target)?.swap_remove(0);
     let outside = newest.manifest.iter().flat_map(|manifest| &manifest.criu.needs.outside);
     let had_one = outside.into_iter().any(|outside| outside.kind == OutsideKind::ShellsTerminal);
-    Ok(had_one && sys::terminal::ours().is_none())
+    Ok(had_one && (sys::terminal::ours().is_none() || sys::process::id() == 1))
+}
+
+/// Whether the program of a checkpoint has ended, as far as can be seen from here: its process, not a later life of
+/// it.
+///
+/// # Errors
+///
+/// [`ErrorKind::Damaged`] where the checkpoint's manifest can't be read.
+pub fn has_ended(entry: &Entry) -> Result<bool> {
+    let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    let here = Here::look().map_err(|source| Error::os("read /proc about this process", source))?;
+    Ok(here.is_over(&manifest.life))
 }
 
 /// Brings a program back as a child of this process.

@@ -79,7 +79,7 @@ fn taken(manifest: &Manifest, id: i32, pid: i32, holder: &Stat) -> Error {
     } else {
         (
             format!("the program needs the process id {id}, which process {id} ({name}) has now"),
-            "wait for that process to end, or end it, then restore again".to_owned(),
+            "wait for that process to end, or end it, then restore again; or restore in a pid namespace of its own: --pidns".to_owned(),
         )
     };
     Error::new(ErrorKind::PidTaken, text).with_hint(hint)

@@ -26,6 +26,7 @@ mod linking;
 mod lives;
 mod needs;
 mod outside;
+mod pidns;
 mod places;
 mod run;
 mod server;
