@@ -383,18 +383,43 @@ fn ask(
     let connection = Connection::child(program, &given, terminal, options.timeout)?;
     criu::supported_version(&connection, program, None)?;
     let log = work.join(&request.log_file);
-    let pid = connection.restore(&request, &log).inspect_err(|_| end_halfway(manifest))?;
-    Ok((pid, relay))
+    let restored =
+        connection.restore(&request, &log).or_else(|error| match has_come_and_gone(manifest, &error) {
+            true => Ok(manifest.pid()),
+            false => {
+                end_halfway(manifest);
+                Err(error)
+            }
+        });
+    Ok((restored?, relay))
+}
+
+/// Whether the program did come back, and ended at once. CRIU lets go of its threads one after the other, and takes it
+/// for a failure if the first one has ended the process before it comes to the last. How the program ended is left for
+/// who waits for it.
+fn has_come_and_gone(manifest: &Manifest, error: &Error) -> bool {
+    let is_at_the_end =
+        error.criu().is_some_and(|criu| criu.lines.iter().any(|line| line.contains("Unable to detach")));
+    if !is_at_the_end || !is_ours(manifest.pid()) {
+        return false;
+    }
+    // As CRIU does after a failure. It changes nothing for a process that is about to end, and so tells it from others.
+    let _ = sys::signal::kill(manifest.pid());
+    sys::process::see_the_end(manifest.pid())
+        .is_ok_and(|ended| ended != sys::process::Ended::Signaled(sys::signal::KILL))
 }
 
 /// Ends what a CRIU that failed or was killed in the middle has left of the program: as siblings of the
 /// worker, its processes are our children from the beginning.
 fn end_halfway(manifest: &Manifest) {
-    let ours = |pid: &i32| sys::procfs::stat(*pid).is_ok_and(|stat| stat.parent == sys::process::id());
-    for pid in manifest.processes.iter().map(|process| process.pid).filter(ours) {
+    for pid in manifest.processes.iter().map(|process| process.pid).filter(|&pid| is_ours(pid)) {
         let _ = sys::signal::kill(pid);
         let _ = sys::process::wait(pid);
     }
+}
+
+fn is_ours(pid: i32) -> bool {
+    sys::procfs::stat(pid).is_ok_and(|stat| stat.parent == sys::process::id())
 }
 
 fn open(folder: &Path) -> Result<File> {

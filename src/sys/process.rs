@@ -120,6 +120,19 @@ pub(crate) fn wait(pid: i32) -> io::Result<Ended> {
     }
 }
 
+/// Waits until a child has ended, and leaves it to be waited for.
+pub(crate) fn see_the_end(pid: i32) -> io::Result<Ended> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;
+    loop {
+        match wait::waitid(wait::Id::Pid(Pid::from_raw(pid)), flags) {
+            Ok(WaitStatus::Exited(_, status)) => return Ok(Ended::Exited(status)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ended::Signaled(signal as i32)),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 /// Looks whether any child has ended, and reaps it: which, and how. None where none has.
 pub(crate) fn reap() -> io::Result<Option<(i32, Ended)>> {
     match wait::waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {

@@ -94,7 +94,7 @@ fn a_failure_brings_it_back_where_that_is_wanted() {
     let mut run = Runner::start(&lab, errand(&lab, &options));
     lab.wait_for_checkpoint(1);
     order(&lab, "exit 3");
-    assert_eq!(run.runner.wait().code(), Some(3));
+    assert_eq!(run.runner.wait().code(), Some(3), "{}", run.runner.output());
     assert_eq!(run.all("restored").len(), 1);
     assert_eq!(run.wait_for("gave-up", 1)["reason"], "restarts");
 }
