@@ -12,12 +12,14 @@
 mod copies;
 mod script;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::config::Settings;
 use crate::criu::{self, DumpOptions, Dumped, Version, Way};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, Needs, Process};
+use crate::frozen::{Bytes, MappedFile, Needs, Process};
 use crate::image;
 use crate::report::{Cause, Checkpoint, Outcome, Report, Restored};
 use crate::store::draft::{self, Draft};
@@ -246,6 +248,8 @@ fn save(
             executable: executable.to_string_lossy().into_owned(),
             selfdump: env!("CARGO_PKG_VERSION").to_owned(),
             file_rules: subject.settings.files.clone(),
+            mapped: mapped(&processes),
+            cpu_features: sys::procfs::cpu_features(),
             runtime: runtime::folder(),
             copy_files: subject.settings.copy_files.clone(),
         },
@@ -276,6 +280,17 @@ fn identified(mut processes: Vec<Process>) -> Vec<Process> {
         }
     }
     processes
+}
+
+/// What has to be there as it is for the program to come back.
+fn mapped(processes: &[Process]) -> Vec<MappedFile> {
+    let paths: BTreeSet<PathBuf> =
+        processes.iter().flat_map(|process| sys::procfs::executable_mappings(process.pid)).collect();
+    let with_build_id = |path: PathBuf| {
+        let build_id = sys::elf::build_id(&path).ok()?;
+        Some(MappedFile { path, build_id })
+    };
+    paths.into_iter().filter_map(with_build_id).collect()
 }
 
 /// CRIU has said that all went well.

@@ -70,6 +70,8 @@ pub enum ErrorKind {
     FileChanged,
     /// A file that the program had open is gone.
     FileGone,
+    /// The machine, or what the program runs, is not what it was at the checkpoint.
+    Unfit,
     /// There is no such checkpoint.
     NotFound,
     /// A checkpoint isn't what was committed: a file of it is damaged or missing.
@@ -109,6 +111,7 @@ impl ErrorKind {
             ErrorKind::PidTaken => "pid-taken",
             ErrorKind::FileChanged => "file-changed",
             ErrorKind::FileGone => "file-gone",
+            ErrorKind::Unfit => "unfit",
             ErrorKind::NotFound => "not-found",
             ErrorKind::Damaged => "damaged",
             ErrorKind::InsideHook => "inside-hook",

@@ -113,6 +113,17 @@ impl Descriptor {
     }
 }
 
+/// A program or library that a process ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MappedFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its build id in hexadecimal, where it has one.
+    pub build_id: Option<String>,
+}
+
 /// Which file something is, on its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -55,6 +55,9 @@ pub struct Args {
     /// them, for whoever has kept the other end from noticing
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Tcp::Close)]
     tcp: Tcp,
+    /// Go on where the program's build, the processor or the memory is not what the program needs
+    #[arg(long)]
+    force: bool,
     /// Tell what would become of the files, and restore nothing
     #[arg(long)]
     dry_run: bool,
@@ -127,6 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
     options.inherit = args.inherit.iter().cloned().collect();
     options.detached = args.detach;
     options.has_ended = args.has_ended;
+    options.force = args.force;
     options.keep_tcp = args.tcp == Tcp::Keep;
     options.files.splice(0..0, args.files.iter().cloned());
     let (store, target) = (store.as_path(), args.target.as_deref());
@@ -232,6 +236,12 @@ fn dry_run(entry: &Entry, options: &restore::Options, json: bool) -> Result<()> 
         return Ok(());
     }
     println!("{} would be restored, and of its files", entry.id());
+    if let Err(error) =
+        restore::check_fit(entry).or_else(|error| if options.force { Ok(()) } else { Err(error) })
+    {
+        println!("  but {}", error.chain());
+        println!("    help: {}", error.hint().unwrap_or_default());
+    }
     for file in &files {
         let what = match &file.action {
             FileAction::Rewind { to, cut } => format!("cut back to {to}, {cut} off"),

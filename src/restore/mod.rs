@@ -10,6 +10,7 @@ mod attend;
 mod change;
 mod copies;
 mod files;
+mod fit;
 mod pids;
 mod relay;
 mod rewind;
@@ -67,6 +68,8 @@ pub struct Options {
     /// Whether it is known that the program has ended, though that can't be seen from here: it was in another pid
     /// namespace, say, which is gone.
     pub has_ended: bool,
+    /// It is not looked whether the program fits here: its build and its libraries', the processor, the memory.
+    pub force: bool,
 }
 
 /// A program that was brought back.
@@ -108,6 +111,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         detached: false,
         keep_tcp: false,
         has_ended: false,
+        force: false,
     };
     Ok((settings.dir, options))
 }
@@ -251,6 +255,22 @@ pub fn needs_a_terminal(store: &Path, target: Option<&Path>) -> Result<bool> {
     Ok(had_one && (sys::terminal::ours().is_none() || sys::process::id() == 1))
 }
 
+/// Whether a program fits here: with the programs and libraries that it runs, on this processor, in the free memory.
+///
+/// # Errors
+///
+/// [`ErrorKind::Unfit`] where it doesn't, with everything that keeps it from that.
+pub fn check_fit(entry: &Entry) -> Result<()> {
+    let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    let memory: Bytes = manifest.processes.iter().map(|process| process.memory_bytes).sum();
+    let here = fit::Here {
+        build_id: &sys::elf::build_id,
+        cpu_features: &procfs::cpu_features(),
+        memory: procfs::free_memory(),
+    };
+    fit::check(&manifest.program.mapped, &manifest.program.cpu_features, memory, &here)
+}
+
 /// Whether the program of a checkpoint has ended, as far as can be seen from here: its process, not a later life of
 /// it.
 ///
@@ -268,9 +288,13 @@ pub fn has_ended(entry: &Entry) -> Result<bool> {
 /// # Errors
 ///
 /// [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] and
-/// [`ErrorKind::FileGone`] where a file that it had open is not what it has to be, and whatever else CRIU meets. Files are then as they were before.
+/// [`ErrorKind::FileGone`] where a file that it had open is not what it has to be, [`ErrorKind::Unfit`] where it doesn't
+/// fit here ([`check_fit`]), and whatever else CRIU meets. Files are then as they were before.
 pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    if !options.force {
+        check_fit(entry)?;
+    }
     let Program { runtime, .. } = &manifest.program;
     let handover = handover::lay_ready(runtime, manifest.pid(), &manifest.id, &options.settings)?;
     let restored = with_another_try(entry, manifest, options);
@@ -375,6 +399,9 @@ fn ask(
     let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
     request.sibling = true;
     request.leave_stopped = options.stopped;
+    if options.force {
+        request.config_file = Some(without_build_ids(work)?);
+    }
     // The worker's socket is its descriptor 3; what is given to it follows.
     request.inherit = descriptors.iter().map(|(key, _)| key.clone()).zip(4..).collect();
     request.tcp_close &= !options.keep_tcp;
@@ -407,6 +434,13 @@ fn has_come_and_gone(manifest: &Manifest, error: &Error) -> bool {
     let _ = sys::signal::kill(manifest.pid());
     sys::process::see_the_end(manifest.pid())
         .is_ok_and(|ended| ended != sys::process::Ended::Signaled(sys::signal::KILL))
+}
+
+/// CRIU compares build ids itself, and can be told to look at sizes alone only by a file.
+fn without_build_ids(work: &Path) -> Result<PathBuf> {
+    let path = work.join("criu.conf");
+    fs::write(&path, "file-validation filesize\n").map_err(|source| Error::io("write", &path, source))?;
+    Ok(path)
 }
 
 /// Ends what a CRIU that failed or was killed in the middle has left of the program: as siblings of the

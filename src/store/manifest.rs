@@ -16,7 +16,7 @@ use super::layout;
 use super::life::Life;
 use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, CopiedFile, DumpStats, Needs, Process};
+use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process};
 use crate::report::Cause;
 
 /// The version of the format that is written, and the only one that is read.
@@ -74,6 +74,10 @@ pub struct Program {
     pub selfdump: String,
     /// What it wants to become of files that have changed since, at a restore.
     pub file_rules: Vec<FileRule>,
+    /// The programs and libraries that it and its children ran.
+    pub mapped: Vec<MappedFile>,
+    /// The features of the processors that it ran on, as `/proc/cpuinfo` names them.
+    pub cpu_features: Vec<String>,
     /// The folder in which it looks, when it comes back, for what the restorer has for it.
     pub runtime: PathBuf,
     /// Which files it wants copied into its checkpoints.

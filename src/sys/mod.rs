@@ -13,10 +13,12 @@
 //! - [`sock_diag`]: unix sockets and who is at their other ends.
 //! - [`terminal`]: whether there is a terminal, its size and mode, and pseudoterminals.
 //! - [`namespace`]: a pid namespace of its own for a command.
+//! - [`elf`]: what an ELF file says of itself.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
 pub(crate) mod crash;
 pub(crate) mod disk;
+pub(crate) mod elf;
 pub(crate) mod handler;
 pub(crate) mod message;
 pub(crate) mod namespace;

@@ -1,12 +1,14 @@
 //! What `/proc` says of processes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::frozen::FileIdentity;
+use crate::frozen::{Bytes, FileIdentity};
 
 /// The fields of `/proc/PID/stat` that are read here (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,6 +228,35 @@ fn is_open_for_writing(pid: i32, fd: &str) -> bool {
     let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 0b11 != 0)
+}
+
+/// The programs and libraries that a process runs, which have names still, each once.
+pub(crate) fn executable_mappings(pid: i32) -> BTreeSet<PathBuf> {
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let named = maps.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(6, |&byte| byte == b' ');
+        let is_executable = fields.nth(1)?.get(2) == Some(&b'x');
+        let path = fields.nth(3)?.trim_ascii_start();
+        (is_executable && path.starts_with(b"/") && !path.ends_with(b" (deleted)"))
+            .then(|| PathBuf::from(OsString::from_vec(path.to_vec())))
+    });
+    named.collect()
+}
+
+/// The features of this machine's processors, as `/proc/cpuinfo` names them.
+pub(crate) fn cpu_features() -> Vec<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    let features = line.and_then(|line| line.split_once(':')).map_or("", |(_, features)| features);
+    let features: BTreeSet<&str> = features.split_ascii_whitespace().collect();
+    features.into_iter().map(str::to_owned).collect()
+}
+
+/// What programs can still have of memory, swap included.
+pub(crate) fn free_memory() -> Option<Bytes> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = |key| status_field(&text, key);
+    Some(Bytes((kibibytes("MemAvailable")? + kibibytes("SwapFree").unwrap_or(0)) * 1024))
 }
 
 /// The size of the largest file that a process has mapped and that has no name any more: an executable or

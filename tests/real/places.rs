@@ -77,3 +77,44 @@ fn one_checkpoint_that_was_copied_is_enough() {
     goes_on(&lab, &copy, &newest);
     assert!(!lab.store().exists(), "restoring makes no store");
 }
+
+/// The build id of the program in the newest checkpoint, as bytes.
+fn build_id(lab: &Lab, path: &std::path::Path) -> Vec<u8> {
+    let manifest = crate::harness::manifest(&lab.checkpoints()[0]);
+    let mapped = manifest["program"]["mapped"].as_array().unwrap();
+    let ours =
+        mapped.iter().find(|file| file["path"] == *path.to_str().unwrap()).expect("the program itself");
+    let digits = ours["build_id"].as_str().expect("a build id");
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn another_build_of_the_program_is_refused_by_name_and_forced_on_demand() {
+    let lab = Lab::new();
+    let path = lab.path("app");
+    std::fs::copy(crate::harness::program("chain"), &path).unwrap();
+    let program = lab.launch(std::process::Command::new(&path), "app").start();
+    program.wait_for("ready");
+    program.signal(USR2);
+    lab.wait_for_checkpoint(1);
+    let id = build_id(&lab, &path);
+    assert!(
+        crate::harness::manifest(&lab.checkpoints()[0])["program"]["cpu_features"].as_array().unwrap().len()
+            > 5
+    );
+    program.crash();
+    // A build that differs in nothing but its id.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(id.len()).position(|part| part == id).expect("the id in the file");
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let refused = lab.run(["restore", "app", "--detach"]);
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(125), "{errors}");
+    assert!(errors.contains("app is another build now") && errors.contains("--force"), "{errors}");
+    let told = lab.run(["restore", "app", "--dry-run"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("another build now"), "{told:?}");
+    let back = crate::afterlife::bring_back_with(&lab, "app", &["--force"]);
+    back.program.crash();
+}

@@ -25,6 +25,8 @@ pub struct RestoreOptions<'fd> {
     pub log_file: String,
     /// The program becomes a child of the caller instead of CRIU's. Only by swrk (`rst_sibling`).
     pub sibling: bool,
+    /// Further options as a configuration file of CRIU's holds them (criu(8), `config_file`).
+    pub config_file: Option<PathBuf>,
     /// The program is left stopped (`leave_stopped`).
     pub leave_stopped: bool,
     /// Descriptors of the worker that take the place of dumped ones, by CRIU's keys. Only by swrk
@@ -77,6 +79,7 @@ impl<'fd> RestoreOptions<'fd> {
             log_level: LogLevel::default(),
             log_file: "restore.log".to_owned(),
             sibling: false,
+            config_file: None,
             leave_stopped: false,
             inherit: Vec::new(),
             external: Vec::new(),
@@ -106,6 +109,7 @@ impl<'fd> RestoreOptions<'fd> {
             images_dir_fd: self.images.as_raw_fd(),
             work_dir_fd: Some(self.work_dir.as_raw_fd()),
             rst_sibling: Some(self.sibling),
+            config_file: self.config_file.as_deref().map(bytes),
             leave_stopped: Some(self.leave_stopped),
             inherit_fd: self
                 .inherit
