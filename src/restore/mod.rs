@@ -8,6 +8,7 @@
 
 mod attend;
 mod change;
+mod choose;
 mod copies;
 mod files;
 mod fit;
@@ -15,6 +16,7 @@ mod pids;
 mod relay;
 mod rewind;
 mod stdio;
+mod work;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals, in_a_pid_namespace};
+pub use choose::{find, newest_good};
 pub use files::{FileAction, FilePlan};
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
@@ -33,14 +36,16 @@ use crate::criu::{self, Connection, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, OutsideKind};
 use crate::image;
-use crate::store::catalogue::{self, Entry};
+use crate::store::catalogue::Entry;
 use crate::store::handover;
 use crate::store::layout;
 use crate::store::life::Here;
 use crate::store::manifest::{Manifest, Program};
 use crate::sys::{self, procfs};
+use choose::{candidates, none_is_whole};
 use files::{Now, World};
 use stdio::Reconnected;
+use work::WorkFolder;
 
 /// How often a restore is tried again that met somebody else's process id.
 const TRIES: u32 = 3;
@@ -116,38 +121,6 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
     Ok((settings.dir, options))
 }
 
-/// The checkpoints of a target in `store`, newest first: a NAME, an id (NAME/INSTANCE/NUMBER), or a folder,
-/// which may be a store, an instance or one checkpoint, wherever it was moved to. No target is all.
-///
-/// # Errors
-///
-/// [`ErrorKind::NotFound`] where there is no such target.
-pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
-    catalogue::find(store, target)
-}
-
-/// The newest checkpoint of which every file is as it was committed. `skipped` is told of each newer one
-/// that isn't, and why. A forensic one is chosen only where the target is that very checkpoint.
-///
-/// # Errors
-///
-/// [`ErrorKind::NotFound`] where there is none at all, [`ErrorKind::Damaged`] where none is whole.
-pub fn newest_good(
-    store: &Path,
-    target: Option<&Path>,
-    skipped: &mut dyn FnMut(&Entry, &Error),
-) -> Result<Entry> {
-    let entries = candidates(store, target)?;
-    let count = entries.len();
-    for entry in entries {
-        match entry.verify() {
-            Ok(_) => return Ok(entry),
-            Err(error) => skipped(&entry, &error),
-        }
-    }
-    Err(none_is_whole(count, target.unwrap_or(store)))
-}
-
 /// Brings a program back from its newest checkpoint that is whole and lets it: where a restore fails for a reason of
 /// the checkpoint's own, the next older one is tried. `skipped` is told of each that is passed over, and why.
 ///
@@ -183,33 +156,6 @@ pub fn bring_back(
 /// A file that has changed is not among the reasons: whoever restores has to say what becomes of it.
 fn an_older_one_may_do_better(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::FileGone | ErrorKind::Restore)
-}
-
-/// The checkpoints of a target to go on from, newest first: there is one.
-fn candidates(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
-    let mut entries = find(store, target)?;
-    let is_named = target.is_some_and(|target| catalogue::is_checkpoint(store, target));
-    let found = entries.len();
-    entries.retain(|entry| is_named || !entry.is_forensic());
-    if !entries.is_empty() {
-        return Ok(entries);
-    }
-    let place = target.unwrap_or(store).display();
-    Err(match found {
-        0 => Error::new(ErrorKind::NotFound, format!("{place} holds no checkpoint")).with_hint(
-            "send the program a SIGUSR2 to have one made; `selfdump status PID` tells why there is none",
-        ),
-        found => Error::new(
-            ErrorKind::NotFound,
-            format!("{place} holds only forensic checkpoints ({found}), of programs that had gone wrong"),
-        )
-        .with_hint("name one by its id (`selfdump list`) to look at it: `selfdump restore --stopped ID`"),
-    })
-}
-
-fn none_is_whole(count: usize, place: &Path) -> Error {
-    let place = place.display();
-    Error::new(ErrorKind::Damaged, format!("none of the {count} checkpoints of {place} is whole"))
 }
 
 /// What becomes of the files that the program had open, were it brought back now. Nothing is touched.
@@ -458,24 +404,4 @@ fn is_ours(pid: i32) -> bool {
 
 fn open(folder: &Path) -> Result<File> {
     File::open(folder).map_err(|source| Error::io("open", folder, source))
-}
-
-/// CRIU's log and statistics of one restore. The checkpoint itself is not written to.
-struct WorkFolder {
-    path: PathBuf,
-}
-
-impl WorkFolder {
-    fn make() -> Result<WorkFolder> {
-        let id = sys::procfs::fresh_id().map_err(|source| Error::os("read /proc", source))?;
-        let path = std::env::temp_dir().join(format!("selfdump-restore-{id}"));
-        sys::disk::make_private(&path).map_err(|source| Error::io("make", &path, source))?;
-        Ok(WorkFolder { path })
-    }
-
-    fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            log::warn!("can't remove {}: {error}", self.path.display());
-        }
-    }
 }
