@@ -244,19 +244,13 @@ fn candidate(instance: &Instance, number: u64, life: &Life, here: &Here) -> Opti
     Some(Candidate { number, ours, forensic: manifest.forensic, parent })
 }
 
-/// Takes the checkpoint's name away first, so that one that is half deleted is none. What restores from it have cut
-/// off goes with it.
+/// Takes the checkpoint's name away first, so that one that is half deleted is none. What restores from it have taken
+/// from files stays: it is the only copy of that.
 fn delete(instance: &Instance, number: u64) -> Result<()> {
     let (checkpoint, aside) = (instance.checkpoint(number), instance.draft(number));
     disk::rename_new(&checkpoint, &aside)
         .and_then(|()| fs::remove_dir_all(&aside))
-        .map_err(|source| Error::io("delete", &checkpoint, source))?;
-    let folder = instance.folder();
-    for cut in names(&folder)?.into_iter().filter(|name| layout::is_cut_of(name, number)) {
-        let cut = folder.join(cut);
-        fs::remove_dir_all(&cut).map_err(|source| Error::io("delete", &cut, source))?;
-    }
-    Ok(())
+        .map_err(|source| Error::io("delete", &checkpoint, source))
 }
 
 /// Deletes what the lives of a program that are over have left behind: their drafts, and the folders of

@@ -103,11 +103,6 @@ pub(crate) fn cut(checkpoint: &Path, number: u64) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether a folder's name is that of what was cut off at a restore from this checkpoint.
-pub(crate) fn is_cut_of(name: &str, number: u64) -> bool {
-    name.split_once(CUT).is_some_and(|(checkpoint, _)| checkpoint_number(checkpoint) == Some(number))
-}
-
 /// Whether a folder's name is that of an instance.
 pub(crate) fn is_instance(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
