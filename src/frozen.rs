@@ -131,8 +131,11 @@ pub struct MappedFile {
 pub struct FileIdentity {
     /// The device that it is on.
     pub device: u64,
-    /// Its inode there.
+    /// Its inode there, which a later file may get.
     pub inode: u64,
+    /// When it was made, in nanoseconds since 1970, where its file system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_unix_ns: Option<u64>,
 }
 
 /// What a descriptor refers to.

@@ -26,7 +26,7 @@ fn copy(path: &Path) -> CopiedFile {
 fn now(size: u64) -> Now {
     Now {
         size: Bytes(size),
-        identity: FileIdentity { device: 1, inode: 5 },
+        identity: FileIdentity { device: 1, inode: 5, made_unix_ns: None },
         modified: at(900) + Duration::from_nanos(7),
     }
 }

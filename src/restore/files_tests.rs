@@ -10,7 +10,7 @@ const READ_AND_WRITE: u32 = 2;
 const APPEND: u32 = 0o2000;
 
 fn identity(inode: u64) -> FileIdentity {
-    FileIdentity { device: 1, inode }
+    FileIdentity { device: 1, inode, made_unix_ns: None }
 }
 
 fn open(fd: i32, path: &str, flags: u32) -> Descriptor {

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::frozen::{Bytes, FileIdentity};
 
@@ -209,7 +210,9 @@ pub(crate) fn file_identity(pid: i32, fd: i32, path: &Path) -> Option<FileIdenti
 
 /// Which file it is.
 pub(crate) fn identity(file: &fs::Metadata) -> FileIdentity {
-    FileIdentity { device: file.dev(), inode: file.ino() }
+    let made = file.created().ok().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let made_unix_ns = made.and_then(|since| u64::try_from(since.as_nanos()).ok());
+    FileIdentity { device: file.dev(), inode: file.ino(), made_unix_ns }
 }
 
 /// Another process that has a file open to write to it: its id and name.
