@@ -103,9 +103,7 @@ impl Change {
     pub(super) fn make(&mut self, folder: &Path) -> Result<()> {
         match (self.what, &self.copy) {
             (What::Cut { from }, _) => {
-                let cutting = OpenOptions::new().write(true).open(&self.path);
-                let cut = cutting.and_then(|file| file.set_len(from.0).and_then(|()| file.sync_all()));
-                cut.map_err(|source| Error::io("cut back", &self.path, source))
+                self.cut(from, folder).map_err(|source| Error::io("cut back", &self.path, source))
             }
             (What::Replaced | What::Made, Some((copy, from))) => {
                 self.recreate(copy, from)?;
@@ -120,6 +118,20 @@ impl Change {
             },
             (What::Replaced | What::Made, None) => Ok(()),
         }
+    }
+
+    /// Only what was saved is cut off: who wrote to it since has the last word.
+    fn cut(&self, from: Bytes, folder: &Path) -> io::Result<()> {
+        let file = disk::open_over(&self.path)?;
+        let now = file.metadata()?;
+        let saved = self.saved_in(folder).map(fs::metadata).transpose()?.map_or(0, |saved| saved.len());
+        let is_as_saved =
+            self.before.is_some_and(|before| now.modified().is_ok_and(|at| at == before.modified));
+        if !is_as_saved || now.len() != from.0 + saved {
+            return Err(written_meanwhile());
+        }
+        file.set_len(from.0)?;
+        file.sync_all()
     }
 
     fn recreate(&self, copy: &CopiedFile, from: &Path) -> Result<()> {
