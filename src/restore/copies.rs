@@ -47,7 +47,24 @@ pub(super) fn verdict(
         }
         (Some(FilePolicy::Fail), _) => refuse_by_rule(),
         (rule, _) if rule != Some(FilePolicy::Rewind) && world.may_still_run() => may_still_run(&copy.path),
-        _ => (FileAction::Recreate { size: copy.size }, format!("{change}, and the checkpoint has a copy")),
+        (rule, now) => {
+            let writer = now.filter(|_| rule.is_none()).and_then(|now| (world.writer)(now.identity));
+            match writer {
+                Some((pid, name)) => refuse(
+                    &format!(
+                        "is being written to by process {pid} ({name}), and would be overwritten with its copy"
+                    ),
+                    &format!(
+                        "end that process, then restore again; or say what becomes of the file: --files keep:{path} or --files rewind:{path}",
+                        path = copy.path.display()
+                    ),
+                ),
+                None => (
+                    FileAction::Recreate { size: copy.size },
+                    format!("{change}, and the checkpoint has a copy"),
+                ),
+            }
+        }
     }
 }
 
