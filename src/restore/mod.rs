@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals, in_a_pid_namespace};
 pub use choose::{find, newest_good};
@@ -46,6 +46,9 @@ use choose::{candidates, none_is_whole};
 use files::{Now, World};
 use stdio::Reconnected;
 use work::WorkFolder;
+
+/// How long what is left of a restore that failed may take to end.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// How often a restore is tried again that met somebody else's process id.
 const TRIES: u32 = 3;
@@ -274,15 +277,29 @@ fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Re
 fn with_its_files(entry: &Entry, manifest: &Manifest, options: &Options, work: &Path) -> Result<Revived> {
     let files = plan(entry, options)?;
     files::refused(&files)?;
+    let reconnected = reconnect(manifest, options)?;
     let images = images(entry, &files, work)?;
     let rewound = rewind::rewind(&entry.path, &files, &manifest.copies)?;
-    match by_the_first_fit(&images, manifest, options, work) {
-        Ok((pid, relay)) => Ok(Revived { pid, files, cut: rewound.folder, relay }),
+    match by_the_first_fit(&images, manifest, options, work, &reconnected) {
+        Ok(pid) => Ok(Revived { pid, files, cut: rewound.folder, relay: reconnected.relay }),
         Err(error) => {
             rewound.undo();
             Err(error)
         }
     }
+}
+
+/// What takes the place of what led outside.
+fn reconnect(manifest: &Manifest, options: &Options) -> Result<Reconnected> {
+    let reconnected = stdio::reconnect(&manifest.processes, &manifest.criu.needs, &options.inherit)?;
+    if reconnected.relay.is_some() && options.detached {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "the program had a terminal, and there is none here that it could have",
+        )
+        .with_hint("restore it without --detach, or name a terminal for it: --inherit 0=/dev/pts/N"));
+    }
+    Ok(reconnected)
 }
 
 /// The checkpoint's images, or some that expect the sizes of files that are to stay as they are.
@@ -314,11 +331,12 @@ fn by_the_first_fit(
     manifest: &Manifest,
     options: &Options,
     work: &Path,
-) -> Result<(i32, Option<Relay>)> {
+    reconnected: &Reconnected,
+) -> Result<i32> {
     let programs = criu::programs(options.criu.as_deref())?;
     let mut restored = Err(Error::new(ErrorKind::NoCriu, "no criu was found"));
     for program in programs {
-        restored = ask(&program, images, manifest, options, work);
+        restored = ask(&program, images, manifest, options, work, reconnected);
         match &restored {
             Err(error) if error.is_unfit_criu() => log::warn!("{}", error.chain()),
             _ => return restored,
@@ -333,15 +351,10 @@ fn ask(
     manifest: &Manifest,
     options: &Options,
     work: &Path,
-) -> Result<(i32, Option<Relay>)> {
+    Reconnected { descriptors, terminal, .. }: &Reconnected,
+) -> Result<i32> {
     let images = open(images)?;
     let folder = open(work)?;
-    let Reconnected { descriptors, terminal, relay } =
-        stdio::reconnect(&manifest.processes, &manifest.criu.needs, &options.inherit)?;
-    if relay.is_some() && options.detached {
-        return Err(Error::new(ErrorKind::Restore, "the program had a terminal, and there is none here that it could have")
-            .with_hint("restore it without --detach (in the background of a shell, say), or name a terminal for it: --inherit 0=/dev/pts/N"));
-    }
     let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
     request.sibling = true;
     request.leave_stopped = options.stopped;
@@ -356,15 +369,13 @@ fn ask(
     let connection = Connection::child(program, &given, terminal, options.timeout)?;
     criu::supported_version(&connection, program, None)?;
     let log = work.join(&request.log_file);
-    let restored =
-        connection.restore(&request, &log).or_else(|error| match has_come_and_gone(manifest, &error) {
-            true => Ok(manifest.pid()),
-            false => {
-                end_halfway(manifest);
-                Err(error)
-            }
-        });
-    Ok((restored?, relay))
+    connection.restore(&request, &log).or_else(|error| match has_come_and_gone(manifest, &error) {
+        true => Ok(manifest.pid()),
+        false => {
+            end_halfway(manifest);
+            Err(error)
+        }
+    })
 }
 
 /// Whether the program did come back, and ended at once. CRIU lets go of its threads one after the other, and takes it
@@ -373,7 +384,7 @@ fn ask(
 fn has_come_and_gone(manifest: &Manifest, error: &Error) -> bool {
     let is_at_the_end =
         error.criu().is_some_and(|criu| criu.lines.iter().any(|line| line.contains("Unable to detach")));
-    if !is_at_the_end || !is_ours(manifest.pid()) {
+    if !is_at_the_end || !is_our_child(manifest.pid()) {
         return false;
     }
     // As CRIU does after a failure. It changes nothing for a process that is about to end, and so tells it from others.
@@ -390,16 +401,26 @@ fn without_build_ids(work: &Path) -> Result<PathBuf> {
 }
 
 /// Ends what a CRIU that failed or was killed in the middle has left of the program: as siblings of the
-/// worker, its processes are our children from the beginning.
+/// worker, its first processes are our children from the beginning, and the others are theirs. None is left when this
+/// returns, so that nothing writes to the program's files any more.
 fn end_halfway(manifest: &Manifest) {
-    for pid in manifest.processes.iter().map(|process| process.pid).filter(|&pid| is_ours(pid)) {
-        let _ = sys::signal::kill(pid);
-        let _ = sys::process::wait(pid);
+    let expected: Vec<i32> = manifest.processes.iter().map(|process| process.pid).collect();
+    let roots: Vec<i32> = expected.into_iter().filter(|&pid| is_our_child(pid)).collect();
+    let all: Vec<i32> = roots.iter().flat_map(|&root| procfs::tree(root)).collect();
+    all.iter().for_each(|&pid| drop(sys::signal::kill(pid)));
+    roots.into_iter().for_each(|pid| drop(sys::process::wait(pid)));
+    let started = Instant::now();
+    while all.iter().any(|&pid| procfs::stat(pid).is_ok_and(|stat| !stat.is_ending)) {
+        if started.elapsed() > ENDING {
+            log::warn!("processes of the program that didn't come back are still there");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn is_ours(pid: i32) -> bool {
-    sys::procfs::stat(pid).is_ok_and(|stat| stat.parent == sys::process::id())
+fn is_our_child(pid: i32) -> bool {
+    procfs::stat(pid).is_ok_and(|stat| stat.parent == sys::process::id())
 }
 
 fn open(folder: &Path) -> Result<File> {

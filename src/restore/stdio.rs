@@ -111,7 +111,7 @@ impl Reconnected {
             return Ok(ours);
         }
         if self.relay.is_some() {
-            return Err(Error::new(ErrorKind::Restore, "the program had more than one terminal")
+            return Err(Error::new(ErrorKind::Config, "the program had more than one terminal")
                 .with_hint("name a terminal for the others: --inherit FD=/dev/pts/N"));
         }
         let (relay, slave) = Relay::make().map_err(|source| Error::os("make a pseudoterminal", source))?;
