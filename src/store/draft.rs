@@ -262,7 +262,7 @@ pub(crate) fn sweep(instance: &Instance) {
         let folder = program.join(&name);
         sweep_instance(&folder, &here);
         let is_over = status::in_folder(&folder).is_some_and(|status| here.is_over(&status.life));
-        if is_over && folder != instance.folder() && is_without_checkpoints(&folder) {
+        if is_over && folder != instance.folder() && holds_nothing(&folder) {
             // Another life may be sweeping as well.
             let _ = fs::remove_dir_all(&folder);
         }
@@ -278,9 +278,9 @@ fn sweep_instance(folder: &Path, here: &Here) {
     }
 }
 
-fn is_without_checkpoints(folder: &Path) -> bool {
-    let number = |name: &String| layout::checkpoint_number(name).or_else(|| layout::draft_number(name));
-    names(folder).is_ok_and(|names| names.iter().filter_map(number).next().is_none())
+/// Whether there is no checkpoint in it, no draft and nothing that a restore has taken from files.
+fn holds_nothing(folder: &Path) -> bool {
+    names(folder).is_ok_and(|names| !names.iter().any(|name| layout::is_of_a_checkpoint(name)))
 }
 
 fn is_abandoned(draft: &Path, here: &Here) -> bool {

@@ -103,6 +103,12 @@ pub(crate) fn cut(checkpoint: &Path, number: u64) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Whether a folder's name is that of a checkpoint, of a draft, or of what a restore has taken from files.
+pub(crate) fn is_of_a_checkpoint(name: &str) -> bool {
+    let number = checkpoint_number(name).or_else(|| draft_number(name));
+    number.or_else(|| checkpoint_number(name.split_once(CUT)?.0)).is_some()
+}
+
 /// Whether a folder's name is that of an instance.
 pub(crate) fn is_instance(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -144,6 +150,8 @@ mod tests {
         for number in [1, 7, 999_999, 1_000_000, 12_345_678] {
             assert_eq!(checkpoint_number(&checkpoint_name(number)), Some(number));
             assert_eq!(draft_number(&format!("{}.partial", checkpoint_name(number))), Some(number));
+            let cut = cut(&PathBuf::from(checkpoint_name(number)), 1);
+            assert!(is_of_a_checkpoint(&cut.display().to_string()));
         }
     }
 
