@@ -1,8 +1,9 @@
 //! What one pair of dumps took.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::lab::Failure;
+use crate::comparison::noise;
+use crate::comparison::statistics::{Table, ms, ratio};
 
 /// A dump by either side.
 pub struct Dump {
@@ -26,7 +27,7 @@ pub struct Course {
     pub committed: Duration,
 }
 
-/// A dump through selfdump and, right after it, one by `criu dump`.
+/// A dump through selfdump and one by `criu dump`, one right after the other.
 pub struct Pair {
     pub ours: Dump,
     pub course: Course,
@@ -41,34 +42,27 @@ impl Pair {
     pub fn pause_ratio(&self) -> f64 {
         ratio(self.ours.pause, self.criu.pause)
     }
+}
 
-    /// That of the more disturbed of the two.
-    pub fn contention(&self) -> f64 {
+impl noise::Pair for Pair {
+    fn contention(&self) -> f64 {
         self.ours.contention.max(self.criu.contention)
     }
 }
 
-fn ratio(ours: Duration, theirs: Duration) -> f64 {
-    ours.as_secs_f64() / theirs.as_secs_f64()
-}
-
-/// How long, since the machine's start, some task has waited for a processor (`/proc/pressure/cpu`); none
-/// on a kernel that doesn't tell.
-pub fn waited_for_processor() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
-    let total = text.lines().find(|line| line.starts_with("some"))?.rsplit_once("total=")?.1;
-    Some(Duration::from_micros(total.trim().parse().ok()?))
-}
-
-/// The share of `time` that somebody waited in since `before`; 0 where that isn't told.
-pub fn contention(before: Option<Duration>, time: Duration) -> f64 {
-    let waited = waited_for_processor().zip(before).map(|(now, before)| now.saturating_sub(before));
-    (waited.unwrap_or_default().as_secs_f64() / time.as_secs_f64()).min(1.0)
-}
-
-/// The time between two readings of CLOCK_REALTIME, of which the earlier may come from a file that holds
-/// whole microseconds.
-pub fn between(earlier: SystemTime, later: SystemTime) -> Result<Duration, Failure> {
-    let error = |_| format!("the clock was set back meanwhile: {earlier:?}, then {later:?}");
-    later.duration_since(earlier).map_err(|source| error(source).into())
+/// Prints the median, minimum and maximum of every time and ratio.
+pub fn table(pairs: &[Pair]) {
+    Table::of(pairs)
+        .row("selfdump: signal to answer, ms", 1, |pair| ms(pair.ours.time))
+        .row("criu dump: start to end, ms", 1, |pair| ms(pair.criu.time))
+        .row("  ratio of each pair", 3, Pair::time_ratio)
+        .row("selfdump: pause, ms", 1, |pair| ms(pair.ours.pause))
+        .row("criu dump: pause, ms", 1, |pair| ms(pair.criu.pause))
+        .row("  ratio of each pair", 3, Pair::pause_ratio)
+        .row("within selfdump: signal to attempt, ms", 2, |pair| ms(pair.course.woken))
+        .row("  /proc, draft, ms", 2, |pair| ms(pair.course.prepared))
+        .row("  CRIU, from its start to its answer, ms", 1, |pair| ms(pair.course.dumped))
+        .row("after the answer: checksums, fsync, ms", 1, |pair| ms(pair.course.committed))
+        .row("time that somebody waited for a CPU, %", 1, |pair| 100.0 * noise::Pair::contention(pair))
+        .print();
 }

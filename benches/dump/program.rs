@@ -1,12 +1,10 @@
 //! The program that is dumped: memory that nothing compresses, and a ticker that notices every pause.
-//!
-//! It is this same executable under another word, so the benchmark needs nothing built beside it.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::lab::Failure;
+use crate::comparison::{Failure, scene};
 
 /// The first argument that makes this executable the program.
 pub const WORD: &str = "be-the-program";
@@ -24,7 +22,7 @@ static TICKS: AtomicU64 = AtomicU64::new(0);
 /// microseconds. Ends with its input.
 pub fn run(mebibytes: usize) -> Result<(), Failure> {
     let _ = selfdump::install()?;
-    let memory = random(mebibytes << 20);
+    let memory = scene::random(mebibytes << 20);
     std::thread::spawn(tick);
     let mut output = std::io::stdout();
     writeln!(output, "ready")?;
@@ -51,16 +49,4 @@ fn tick() {
         TICKS.fetch_add(1, Relaxed);
         last = now;
     }
-}
-
-/// Bytes of Marsaglia's xorshift (Journal of Statistical Software 8, 2003): no page is like another.
-fn random(bytes: usize) -> Vec<u64> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    std::iter::repeat_with(next).take(bytes / size_of::<u64>()).collect()
 }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::lab::{Failure, NAME};
+use crate::comparison::{Failure, scene};
 use crate::program;
 
 /// The running program; killed and waited for when it is dropped.
@@ -32,13 +32,7 @@ impl Program {
     }
 
     fn start_with(room: usize, mebibytes: usize, store: &Path, criu: &Path) -> Result<Program, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args([program::WORD, &mebibytes.to_string()]);
-        let settings = std::env::vars_os().map(|(name, _)| name);
-        for name in settings.filter(|name| name.to_string_lossy().starts_with("SELFDUMP")) {
-            command.env_remove(name);
-        }
-        command.env("SELFDUMP_DIR", store).env("SELFDUMP_NAME", NAME).env("SELFDUMP_CRIU", criu);
+        let mut command = scene::program(program::WORD, mebibytes, store, criu)?;
         command.env("GLIBC_TUNABLES", format!("glibc.rtld.optional_static_tls={room}"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let questions = child.stdin.take().ok_or("no pipe")?;

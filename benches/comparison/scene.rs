@@ -1,0 +1,142 @@
+//! The program's memory, its store, its checkpoints and the CRIU of a comparison.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use selfdump::frozen::{Needs, NetworkLock};
+use selfdump::status::Attempt;
+use selfdump::{Entry, restore};
+
+use super::Failure;
+
+/// The name that the program's checkpoints have in the store.
+const NAME: &str = "bench";
+
+/// No dump takes as long as this.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// SELFDUMP_CRIU, or the one that the tests use.
+pub fn criu() -> Result<PathBuf, Failure> {
+    let installed = target()?.join("criu/bin/criu");
+    let criu = std::env::var_os("SELFDUMP_CRIU").map_or(installed, PathBuf::from);
+    match criu.is_file() {
+        true => Ok(criu),
+        false => {
+            Err(format!("no CRIU at {}: run `cargo xtask setup`, which gets one", criu.display()).into())
+        }
+    }
+}
+
+/// cargo's target folder, seen from target/PROFILE/deps/NAME-HASH.
+pub fn target() -> Result<PathBuf, Failure> {
+    let ours = std::env::current_exe()?;
+    Ok(ours.ancestors().nth(3).unwrap_or(&ours).to_owned())
+}
+
+/// Where the checkpoints go in the folder of a comparison.
+pub fn store(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("store")
+}
+
+/// The program to be dumped: this same executable under another word, so that nothing has to be built beside it.
+pub fn program(word: &str, mebibytes: usize, store: &Path, criu: &Path) -> Result<Command, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    without_settings(&mut command).args([word, &mebibytes.to_string()]);
+    command.env("SELFDUMP_DIR", store).env("SELFDUMP_NAME", NAME).env("SELFDUMP_CRIU", criu);
+    Ok(command)
+}
+
+/// Keeps whoever runs the comparison from changing what is compared.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    let settings = std::env::vars_os().map(|(name, _)| name);
+    for name in settings.filter(|name| name.to_string_lossy().starts_with("SELFDUMP")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Bytes of Marsaglia's xorshift (Journal of Statistical Software 8, 2003): no page is like another, and nothing
+/// compresses them.
+pub fn random(bytes: usize) -> Vec<u64> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    std::iter::repeat_with(next).take(bytes / size_of::<u64>()).collect()
+}
+
+/// Brings about the same state before every run: the host has given us the memory that it will use, and nothing
+/// waits to be written to the disk.
+pub fn settle(mebibytes: usize) {
+    std::hint::black_box(vec![1u8; (mebibytes + 64) << 20]);
+    nix::unistd::sync();
+}
+
+/// A checkpoint of the program by signal, when it is committed.
+pub fn checkpoint(pid: Pid, mebibytes: usize, store: &Path) -> Result<Entry, Failure> {
+    let asked = SystemTime::now();
+    kill(pid, Signal::SIGUSR2)?;
+    let deadline = Instant::now() + PATIENCE;
+    let attempt = loop {
+        // Rarely enough to take no time away from what is measured.
+        std::thread::sleep(Duration::from_millis(25));
+        if let Some(attempt) = attempt_since(asked, store) {
+            break attempt;
+        }
+        if Instant::now() > deadline {
+            return Err("selfdump has not come to an end".into());
+        }
+    };
+    if let Some(error) = attempt.error {
+        return Err(format!("selfdump has failed: {}", error.message).into());
+    }
+    let entry = restore::find(store, None)?.pop().ok_or("no checkpoint was written")?;
+    is_whole(&entry.path.join("images"), mebibytes)?;
+    Ok(entry)
+}
+
+/// What came of the attempt that began since then, if one did.
+pub fn attempt_since(asked: SystemTime, store: &Path) -> Option<Attempt> {
+    // The file holds whole microseconds.
+    let asked = asked - Duration::from_micros(1);
+    let statuses = selfdump::status::of_target(store, Path::new(NAME)).ok()?;
+    statuses.into_iter().find_map(|status| status.last).filter(|attempt| attempt.started >= asked)
+}
+
+/// Whether all of the program's memory was written, so that times of the same work are compared.
+pub fn is_whole(images: &Path, mebibytes: usize) -> Result<(), Failure> {
+    let pages = fs::read_dir(images)?.flatten().filter(|file| {
+        let name = file.file_name();
+        name.to_string_lossy().starts_with("pages-")
+    });
+    let bytes: u64 = pages.map(|file| file.metadata().map_or(0, |file| file.len())).sum();
+    if bytes >= (mebibytes as u64) << 20 {
+        return Ok(());
+    }
+    Err(format!("{} holds only {bytes} bytes of memory", images.display()).into())
+}
+
+/// What selfdump tells CRIU over RPC at a dump and at a restore, as it is spelled on the command line.
+pub fn options(needs: &Needs) -> Vec<String> {
+    let network_lock = match needs.network_lock {
+        NetworkLock::Nftables => Some("--network-lock=nftables"),
+        NetworkLock::Skip => Some("--network-lock=skip"),
+        _ => None,
+    };
+    let needed = [
+        needs.shell_job.then_some("--shell-job"),
+        needs.file_locks.then_some("--file-locks"),
+        needs.ext_unix_sk.then_some("--ext-unix-sk"),
+        needs.unprivileged.then_some("--unprivileged"),
+        network_lock,
+    ];
+    let fixed = ["-v2", "--manage-cgroups=ignore"];
+    fixed.into_iter().chain(needed.into_iter().flatten()).map(str::to_owned).collect()
+}
