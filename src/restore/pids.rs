@@ -35,8 +35,7 @@ pub(super) fn wait_until_free(manifest: &Manifest) -> Result<()> {
 fn holder_of_one(ids: &[i32]) -> Option<(i32, i32, Stat)> {
     let own = ids.iter().find_map(|&id| Some((id, id, procfs::stat(id).ok()?)));
     own.or_else(|| {
-        procfs::all().into_iter().find_map(|pid| {
-            let stat = procfs::stat(pid).ok()?;
+        procfs::stats().find_map(|(pid, stat)| {
             let id = [stat.group, stat.session].into_iter().find(|id| ids.contains(id))?;
             Some((id, pid, stat))
         })

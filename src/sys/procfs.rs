@@ -27,9 +27,19 @@ pub(crate) struct Stat {
 
 /// Reads `/proc/PID/stat`.
 pub(crate) fn stat(pid: i32) -> io::Result<Stat> {
+    shifted_stat(pid, our_time_shift())
+}
+
+/// Reads that of every process, with its id. Our own time namespace is asked for once.
+pub(crate) fn stats() -> impl Iterator<Item = (i32, Stat)> {
+    let shift = our_time_shift();
+    all().into_iter().filter_map(move |pid| Some((pid, shifted_stat(pid, shift).ok()?)))
+}
+
+fn shifted_stat(pid: i32, shift: i64) -> io::Result<Stat> {
     let text = fs::read(format!("/proc/{pid}/stat"))?;
     parse_stat(&String::from_utf8_lossy(&text))
-        .map(|stat| Stat { start_ticks: stat.start_ticks.saturating_add_signed(-our_time_shift()), ..stat })
+        .map(|stat| Stat { start_ticks: stat.start_ticks.saturating_add_signed(-shift), ..stat })
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat")))
 }
 
@@ -106,7 +116,7 @@ pub(crate) fn threads(pid: i32) -> Vec<String> {
 }
 
 /// The ids of all processes that can be seen.
-pub(crate) fn all() -> Vec<i32> {
+fn all() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
