@@ -30,3 +30,4 @@ mod pidns;
 mod places;
 mod run;
 mod server;
+mod units;

@@ -16,7 +16,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 3] = [
+const PACKAGES: [Package; 8] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
@@ -24,6 +24,19 @@ const PACKAGES: [Package; 3] = [
     },
     Package { name: "gdb", program: "gdb", why: "the tests look at forensic checkpoints with it" },
     Package { name: "python3-minimal", program: "python3", why: "the tests load a library into it" },
+    Package {
+        name: "systemd",
+        program: "systemd-analyze",
+        why: "the tests let it judge the ready-made service",
+    },
+    Package { name: "slurmctld", program: "slurmctld", why: "the tests put the ready-made job in its queue" },
+    Package { name: "slurmd", program: "slurmd", why: "it is the node that the tests' job runs on" },
+    Package {
+        name: "slurm-client",
+        program: "sbatch",
+        why: "the tests' job is submitted by it, and requeues itself",
+    },
+    Package { name: "munge", program: "munged", why: "Slurm's daemons know each other by it" },
 ];
 
 /// The binaries of the CRIU that selfdump is developed with and of the oldest that it supports.
