@@ -1,5 +1,7 @@
 //! How a program ends, and who may run it.
 
+use std::os::unix::process::CommandExt;
+
 use super::*;
 
 #[test]
@@ -57,7 +59,11 @@ fn errand_elsewhere(lab: &Lab, options: &[&str]) -> Command {
 #[test]
 fn signals_are_passed_on_and_a_death_by_one_of_them_is_no_crash() {
     let lab = Lab::new();
-    let mut run = Runner::start(&lab, errand(&lab, &[]));
+    let mut command = errand(&lab, &[]);
+    // A group of its own, as a shell gives it: SIGTSTP stops nothing in one that no process of its session looks after,
+    // which that of the tests may be.
+    command.process_group(0);
+    let mut run = Runner::start(&lab, command);
     let pid = run.pid();
     eventually("its first lines", || (lines(&lab) > 10).then_some(()));
     run.runner.signal(USR2);
