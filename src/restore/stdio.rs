@@ -39,6 +39,8 @@ enum Place {
     ShellsTerminal,
     /// Nowhere: the other end has hung up.
     HungUp,
+    /// To where CRIU has a pipe lead whose other end it doesn't know.
+    DeadEnd,
 }
 
 /// Puts something in the place of all that leads outside. `given` are files for descriptors of the root.
@@ -59,7 +61,7 @@ pub(super) fn reconnect(
             });
         }
         let put = match (file, place) {
-            (_, Place::ShellsTerminal) => continue,
+            (_, Place::ShellsTerminal) | (None, Place::DeadEnd) => continue,
             (Some((fd, path)), _) => open_for(processes, fd, path)?,
             (None, Place::Stream(number)) => stream(number)?,
             (None, Place::Terminal) => reconnected.a_terminal(processes)?,
@@ -81,9 +83,8 @@ pub(super) fn reconnect(
 fn places(processes: &[Process], outside: &[Outside]) -> Vec<(String, Vec<i32>, Place)> {
     let mut places: Vec<(String, Vec<i32>, Place)> = Vec::new();
     for (pipe, descriptors) in outside_pipes(processes) {
-        // A pipe to the outside that is no standard stream is left a dead end, as CRIU restores it.
-        let Some(stream) = standard(&descriptors) else { continue };
-        places.push((pipe, descriptors, Place::Stream(stream)));
+        let place = standard(&descriptors).map_or(Place::DeadEnd, Place::Stream);
+        places.push((pipe, descriptors, place));
     }
     for Outside { kind, key, descriptors } in outside {
         let place = match (kind, standard(descriptors)) {
@@ -208,10 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_within_the_tree_stays_as_it_is_and_so_does_one_that_is_no_standard_stream() {
+    fn a_pipe_within_the_tree_stays_as_it_is_and_one_that_is_no_standard_stream_is_a_dead_end() {
         let root = process(vec![pipe(1, "pipe:[2]", 1), pipe(7, "pipe:[3]", 1)]);
         let child = process(vec![pipe(0, "pipe:[2]", 0)]);
-        assert!(places(&[root, child], &[]).is_empty());
+        let expected = [("pipe:[3]".to_owned(), vec![7], Place::DeadEnd)];
+        assert_eq!(places(&[root.clone(), child.clone()], &[]), expected);
+        let left = reconnect(&[root, child], &Needs::default(), &BTreeMap::new()).unwrap();
+        assert!(left.descriptors.is_empty());
     }
 
     #[test]
@@ -238,8 +242,9 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         let root = [process(vec![pipe(5, "pipe:[1]", 0), pipe(0, "pipe:[2]", 0)])];
         let given = |fd| BTreeMap::from([(fd, file.clone())]);
-        let put = reconnect(&root, &Needs::default(), &given(0)).unwrap();
-        assert_eq!(put.descriptors[0].0, "pipe:[2]");
+        let put = |fd| reconnect(&root, &Needs::default(), &given(fd)).unwrap();
+        assert_eq!(put(0).descriptors[0].0, "pipe:[2]");
+        assert_eq!(put(5).descriptors[0].0, "pipe:[1]");
         let error = reconnect(&root, &Needs::default(), &given(9)).err().unwrap();
         assert!(error.to_string().contains("descriptor 9"), "{error}");
     }
