@@ -129,7 +129,14 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
 /// that nobody else has who may write the same file at this time.
 pub(crate) fn replace(path: &Path, contents: &[u8], writer: &str) -> io::Result<()> {
     let aside = path.with_extension(format!("{writer}.new"));
-    let written = fs::write(&aside, contents).and_then(|()| fs::rename(&aside, path));
+    // What a crash has left there, or somebody else has laid there for us to follow.
+    let _ = fs::remove_file(&aside);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&aside)
+        .and_then(|mut file| file.write_all(contents))
+        .and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
         let _ = fs::remove_file(&aside);
     }
