@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
         line: &["suspending seccomp failed"],
         kind: ErrorKind::CapabilityMissing,
         cause: "the container's seccomp profile keeps CRIU out",
-        remedy: "run the container with seccomp unconfined, or start `criu service` outside and name its socket with SELFDUMP_SERVICE",
+        remedy: "run the container with seccomp unconfined (a systemd unit without PrivateDevices= and SystemCallFilter=), or start `criu service` outside and name its socket with SELFDUMP_SERVICE",
     },
     Rule {
         line: &["Can't get rlimit", "Operation not permitted"],
