@@ -142,8 +142,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.dry_run {
         return dry_run(&restore::newest_good(store, target, &mut skip)?, &options, args.json);
     }
+    // Also where the program is left to itself: one that came halfway would be of no use.
+    restore::hold_signals()?;
     if !args.detach {
-        restore::hold_signals()?;
         if args.pidns {
             let newest = restore::newest_good(store, target, &mut skip)?;
             restore::end_alike(restore::in_a_pid_namespace(inside(&newest, &options)?)?);
