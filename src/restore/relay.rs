@@ -7,9 +7,16 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crate::sys::terminal::{self, Raw, Size};
+use crate::sys::terminal::{self, Keys, Raw, Size};
+
+/// How long a terminal has to be silent, when the program has ended, for all to be out. Something else that it has
+/// started may have it open for ever.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// The side of the pseudoterminal that is ours.
 #[derive(Debug)]
@@ -21,7 +28,9 @@ pub struct Relay {
 #[derive(Debug)]
 pub(crate) struct PassingOn {
     master: OwnedFd,
-    output: Option<JoinHandle<()>>,
+    output: JoinHandle<()>,
+    /// Whether something that was read is still to be written.
+    is_writing: Arc<AtomicBool>,
     /// Our own terminal, where we have one, passes keys on as they are pressed.
     _raw: Option<Raw>,
 }
@@ -34,20 +43,35 @@ impl Relay {
         Ok((Relay { master }, slave))
     }
 
-    /// Begins to pass on, in threads of its own with every signal blocked.
+    /// Begins to pass on, in threads of its own. They hold back the signals that the caller does.
     pub(crate) fn start(self) -> io::Result<PassingOn> {
-        let raw = terminal::ours().map(Raw::make).transpose()?;
+        let keys = Keys::ours()?;
+        let types = !matches!(keys, Keys::Elsewhere);
+        let raw = match keys {
+            Keys::Terminal(terminal) => Some(Raw::make(terminal)?),
+            Keys::Elsewhere | Keys::Stream => None,
+        };
+        let is_writing = Arc::new(AtomicBool::new(false));
+        let busy = Arc::clone(&is_writing);
         let mut from_program = File::from(self.master.try_clone()?);
         let mut to_program = File::from(self.master.try_clone()?);
         let output = thread::Builder::new().name("relay-output".to_owned()).spawn(move || {
             // It ends with an error when the last process that has the terminal open is gone.
-            pass_on(&mut from_program, &mut io::stdout());
+            pass_on(&mut from_program, |bytes| {
+                busy.store(true, Ordering::Relaxed);
+                // Where nobody reads it any more, it is read all the same: the program would stand still.
+                let _ = io::stdout().write_all(bytes).and_then(|()| io::stdout().flush());
+                busy.store(false, Ordering::Relaxed);
+                Ok(())
+            });
         })?;
-        // Nobody waits for this one: a read of our standard input may never end.
-        thread::Builder::new().name("relay-input".to_owned()).spawn(move || {
-            pass_on(&mut io::stdin().lock(), &mut to_program);
-        })?;
-        Ok(PassingOn { master: self.master, output: Some(output), _raw: raw })
+        if types {
+            // Nobody waits for this one: a read of our standard input may never end.
+            thread::Builder::new().name("relay-input".to_owned()).spawn(move || {
+                pass_on(&mut io::stdin().lock(), |bytes| to_program.write_all(bytes));
+            })?;
+        }
+        Ok(PassingOn { master: self.master, output, is_writing, _raw: raw })
     }
 }
 
@@ -60,26 +84,47 @@ impl PassingOn {
     }
 
     /// Waits until all that the program has written is out.
-    pub(crate) fn finish(mut self) {
-        if let Some(output) = self.output.take() {
-            let _ = output.join();
+    pub(crate) fn finish(self) {
+        while !self.output.is_finished() {
+            if !terminal::has_more(&self.master, SILENCE) && !self.is_writing.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// Copies until one side ends.
-fn pass_on(from: &mut impl Read, to: &mut impl Write) {
+/// Passes on until one side ends.
+fn pass_on(from: &mut impl Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) {
     let mut buffer = [0; 4096];
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return,
             Ok(count) => {
-                if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
+                if to(&buffer[..count]).is_err() {
                     return;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn whoever_keeps_the_terminal_open_does_not_keep_the_restorer() {
+        let (relay, _slave) = Relay::make().unwrap();
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || {
+            relay.start().unwrap().finish();
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(30)).expect("it ends though a slave is open");
     }
 }

@@ -6,11 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 
 use super::process::off_the_streams;
 
@@ -50,6 +53,38 @@ pub(crate) fn ours() -> Option<OwnedFd> {
     (0..=2)
         .filter_map(|stream| super::process::standard_stream(stream).ok())
         .find(|stream| stream.is_terminal())
+}
+
+/// Where keys come from that are meant for us.
+#[derive(Debug)]
+pub(crate) enum Keys {
+    /// Our standard input is a terminal, and we are who it is for now.
+    Terminal(OwnedFd),
+    /// It is a terminal, and somebody else's at the moment: to read from it would stop us.
+    Elsewhere,
+    /// It is no terminal.
+    Stream,
+}
+
+impl Keys {
+    /// What our standard input is now.
+    pub(crate) fn ours() -> io::Result<Keys> {
+        use std::io::IsTerminal;
+        let input = super::process::standard_stream(0)?;
+        Ok(match input.is_terminal() {
+            false => Keys::Stream,
+            // One that is not our controlling terminal tells nothing, and stops nobody.
+            true if tcgetpgrp(&input).is_ok_and(|group| group != getpgrp()) => Keys::Elsewhere,
+            true => Keys::Terminal(input),
+        })
+    }
+}
+
+/// Whether there is something to read from a pseudoterminal within a time, or it has hung up.
+pub(crate) fn has_more(master: &impl AsFd, within: Duration) -> bool {
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+    // Interrupted, it is asked again by who waits.
+    poll(&mut [PollFd::new(master.as_fd(), PollFlags::POLLIN)], timeout) != Ok(0)
 }
 
 /// A new pseudoterminal: its master and its slave, both closed on exec. It becomes nobody's controlling terminal by
