@@ -46,7 +46,7 @@ pub(crate) fn lay_ready(
             _ => Ok(Ready(path)),
         };
     }
-    disk::make_all_private(folder).map_err(|source| Error::io("make", folder, source))?;
+    runtime::make(folder).map_err(|source| Error::io("make", folder, source))?;
     let handover = Handover { checkpoint: checkpoint.to_owned(), settings: settings.clone() };
     let text = serde_json::to_vec(&handover).map_err(io::Error::from);
     text.and_then(|text| disk::replace(&path, &text, checkpoint.rsplit('/').next().unwrap_or_default()))
@@ -63,7 +63,11 @@ impl Ready {
 
 /// Takes what lies ready for a life that came back from `checkpoint`.
 pub(crate) fn take(life: &Life, checkpoint: &str) -> BTreeMap<String, String> {
-    let path = layout::handover(&runtime::folder(), life.pid_namespace, life.pid);
+    let folder = runtime::folder();
+    if !runtime::is_private(&folder) {
+        return BTreeMap::new();
+    }
+    let path = layout::handover(&folder, life.pid_namespace, life.pid);
     let Ok(text) = fs::read(&path) else { return BTreeMap::new() };
     let _ = fs::remove_file(&path);
     match serde_json::from_slice::<Handover>(&text) {

@@ -184,7 +184,7 @@ impl Status {
 
     fn write_running(&self) {
         let runtime = runtime::folder();
-        match disk::make_all_private(&runtime) {
+        match runtime::make(&runtime) {
             Ok(()) => self.write_to(&layout::running(&runtime, self.life.pid_namespace, self.life.pid)),
             Err(error) => log::debug!("can't make {}: {error}", runtime.display()),
         }
