@@ -59,10 +59,11 @@ fn errand_elsewhere(lab: &Lab, options: &[&str]) -> Command {
 #[test]
 fn signals_are_passed_on_and_a_death_by_one_of_them_is_no_crash() {
     let lab = Lab::new();
-    let mut command = errand(&lab, &[]);
-    // A group of its own, as a shell gives it: SIGTSTP stops nothing in one that no process of its session looks after,
-    // which that of the tests may be.
-    command.process_group(0);
+    let run = errand(&lab, &[]);
+    // A group of its own and signals that aren't ignored, as a shell gives them: SIGTSTP stops nothing in a group that
+    // no process of its session looks after, which that of the tests may be, and what the tests ignore is passed on.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,TSTP").arg(run.get_program()).args(run.get_args()).process_group(0);
     let mut run = Runner::start(&lab, command);
     let pid = run.pid();
     eventually("its first lines", || (lines(&lab) > 10).then_some(()));
