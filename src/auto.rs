@@ -2,7 +2,8 @@
 //!
 //! The loader calls the constructor before main: of the program, or of a library that this is linked into when it is
 //! loaded. It starts a thread and waits for nothing, so it doesn't matter whether main is ever reached. An
-//! [`install`](crate::install()) of the program's own takes over from it, with whatever configuration.
+//! [`install`](crate::install()) of the program's own takes over from it, with whatever configuration. Standard streams
+//! that are closed become /dev/null, as they do before the main function of a Rust program.
 
 use std::io::Write;
 use std::panic::catch_unwind;

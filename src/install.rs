@@ -119,6 +119,10 @@ fn installed() -> MutexGuard<'static, Option<Installed>> {
 
 /// Installs in the place of what linking, or the process that this was forked from, has installed.
 fn replace(before: &mut Option<Installed>, settings: Settings, by: By) -> Result<Installed> {
+    if by == By::Linking {
+        process::fill_the_streams()
+            .map_err(|source| Error::os("open /dev/null for a missing stream", source))?;
+    }
     let shared = Shared::new().map_err(|source| Error::os("make a pipe", source))?;
     let shared: &'static Shared = Box::leak(Box::new(shared));
     // The signals pass to the new agent before the old one ends: at no moment would one of them end the program.

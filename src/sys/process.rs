@@ -1,9 +1,11 @@
 //! Who we are, who waits for whom.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{self, WaitPidFlag, WaitStatus};
 use nix::unistd::{self, Pid};
 
@@ -62,6 +64,20 @@ pub(crate) fn off_the_streams(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     }
     // A duplicate that std makes is closed on exec, and 3 at least.
     descriptor.try_clone()
+}
+
+/// Opens /dev/null in the place of standard streams that are closed, as the standard library does before main. Until
+/// then a file of ours could get such a number, and have what the program prints.
+pub(crate) fn fill_the_streams() -> io::Result<()> {
+    // The lowest number that is free is what each gets; a program that is started is to have them as well.
+    loop {
+        let null = open("/dev/null", OFlag::O_RDWR, Mode::empty())?;
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        // It is the program's from now on.
+        let _ = null.into_raw_fd();
+    }
 }
 
 /// A duplicate of one of our standard streams: 0, 1 or 2.
