@@ -51,6 +51,12 @@ fn send(signal: libc::c_int) {
     unsafe { libc::kill(libc::getpid(), signal) };
 }
 
+/// Forks while no other thread is in the allocator: the child would find its lock taken for ever.
+fn fork() -> libc::pid_t {
+    // SAFETY: what this program locks beside that, it doesn't need in the child.
+    locked(|| unsafe { libc::fork() })
+}
+
 /// Nobody is there, and the kernel says so.
 fn crash() {
     // SAFETY: it is what is being tested.
@@ -189,8 +195,7 @@ fn close_from(first: RawFd) {
 /// What a program does that makes itself a daemon.
 fn child_closes_all() -> Done {
     let _handle = Config::new().install()?;
-    // SAFETY: no other thread of this program holds a lock: selfdump's waits in poll.
-    if unsafe { libc::fork() } != 0 {
+    if fork() != 0 {
         // SAFETY: no status is asked for.
         unsafe { libc::wait(std::ptr::null_mut()) };
         return Ok(());
@@ -232,8 +237,7 @@ fn child_and_uninstall() -> Done {
     sleep(200);
     let uninstalling = thread::spawn(move || handle.uninstall());
     sleep(200);
-    // SAFETY: what this program locks, it doesn't need in the child.
-    let child = unsafe { libc::fork() };
+    let child = fork();
     if child == 0 {
         let installed = Config::new().name("child").install();
         say(&format!("the child has installed it: {}", installed.is_ok()));
