@@ -126,7 +126,8 @@ impl Lab {
 
     pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         // The runtime folder stays the machine's: `selfdump status PID` has to find programs there.
-        vec![("SELFDUMP_DIR", self.store()), ("SELFDUMP_CRIU", self.criu.clone())]
+        // What a failed restore leaves to be looked at goes with the lab.
+        vec![("SELFDUMP_DIR", self.store()), ("SELFDUMP_CRIU", self.criu.clone()), ("TMPDIR", self.path(""))]
     }
 
     /// The folders of all committed checkpoints, oldest first.
