@@ -80,6 +80,7 @@ struct Order {
 /// What is known when CRIU has answered.
 struct Answer {
     dumped: Dumped,
+    copied: bool,
     version: Version,
     peer: String,
     answered: SystemTime,
@@ -153,17 +154,17 @@ fn come_back(before: &Life, now: &Life, id: String, taken: SystemTime) -> Restor
 
 /// Works out what the dump is asked for, and looks whether there is room for all of it.
 fn order(subject: &Subject, draft: &Draft, needs: Needs) -> Result<Order> {
-    let copies = copies::prepare(&subject.settings, draft)?;
-    ensure_space(draft, copies.as_ref())?;
+    let room = beside_the_memory(draft)?;
+    let copies = copies::prepare(&subject.settings, draft, room)?;
     // What has to be copied is mostly a database, which takes and gives back its locks all the time: that none is held
     // now says nothing about the moment in which all stands still.
     let needs = Needs { file_locks: needs.file_locks || copies.is_some(), ..needs };
     Ok(Order { needs, copies })
 }
 
-/// Looks whether the memory of the tree, and what is to be copied, fits onto the disk, before anything stands still
-/// for it.
-fn ensure_space(draft: &Draft, copies: Option<&Copies>) -> Result<()> {
+/// Looks whether the memory of the tree fits onto the disk, before anything stands still for it, and how much room
+/// there is for more.
+fn beside_the_memory(draft: &Draft) -> Result<Bytes> {
     let images = draft.images();
     let free =
         sys::disk::free_space(&images).map_err(|source| Error::io("look for space at", &images, source))?;
@@ -171,18 +172,16 @@ fn ensure_space(draft: &Draft, copies: Option<&Copies>) -> Result<()> {
         .into_iter()
         .map(|pid| Bytes(sys::procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024))
         .sum();
-    let copied = copies.map_or(Bytes(0), |copies| copies.size);
-    let wanted = Bytes(memory.0.saturating_add(copied.0).saturating_add(BESIDE_THE_MEMORY.0));
-    if wanted <= free {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::NoSpace,
-        format!("a checkpoint takes about {wanted}, and {free} are free where {} is", images.display()),
-    )
-    .with_hint(
-        "free space, keep fewer checkpoints (SELFDUMP_KEEP), or name another folder with SELFDUMP_DIR",
-    ))
+    let wanted = Bytes(memory.0.saturating_add(BESIDE_THE_MEMORY.0));
+    free.0.checked_sub(wanted.0).map(Bytes).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NoSpace,
+            format!("a checkpoint takes about {wanted}, and {free} are free where {} is", images.display()),
+        )
+        .with_hint(
+            "free space, keep fewer checkpoints (SELFDUMP_KEEP), or name another folder with SELFDUMP_DIR",
+        )
+    })
 }
 
 /// Has the program dumped by the first CRIU that is right for this machine. Returns twice.
@@ -208,14 +207,15 @@ fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result
     let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
     let peer = connection.peer();
     let mut options = DumpOptions::new(draft.link(), order.needs.clone());
-    if let Some(copies) = &order.copies {
-        copies.ask(&connection, draft, &mut options)?;
-    }
+    let copied = match &order.copies {
+        Some(copies) => copies.ask(&connection, draft, &mut options)?,
+        None => false,
+    };
     let dumped = connection.dump(&options).map_err(|error| match &order.copies {
         Some(copies) => copies.explain(draft, error),
         None => error,
     })?;
-    Ok(Answer { dumped, version, peer, answered: SystemTime::now() })
+    Ok(Answer { dumped, copied, version, peer, answered: SystemTime::now() })
 }
 
 /// Turns the images into a checkpoint. Only in the process that goes on.
@@ -231,8 +231,8 @@ fn save(
     let stats = image::dump_stats(&images).map_err(unreadable)?;
     let processes = identified(image::processes(&images).map_err(unreadable)?);
     let copies = match &order.copies {
-        Some(copies) => copies.made(draft, &processes)?,
-        None => Vec::new(),
+        Some(copies) if answer.copied => copies.made(draft, &processes)?,
+        _ => Vec::new(),
     };
     let executable = sys::procfs::executable(subject.life.pid).unwrap_or_default();
     let manifest = Manifest {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -17,6 +19,33 @@ impl Bytes {
     /// `count` times 1024 × 1024 bytes.
     pub const fn mebibytes(count: u64) -> Bytes {
         Bytes(count << 20)
+    }
+
+    /// How sizes are written.
+    pub(crate) const FORM: &str = "a size, such as 500 MiB, 2GiB or 64k; a bare number is bytes";
+}
+
+/// Reads `512 B`, `64k`, `500 MiB`, `2GiB`; a bare number is bytes. A unit is 1024 of the one before it, as everywhere
+/// here.
+impl std::str::FromStr for Bytes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Bytes, Error> {
+        let bad = || Error::new(ErrorKind::Config, format!("{text:?} is no size")).with_hint(Bytes::FORM);
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = unit.trim_start().to_ascii_lowercase();
+        let name = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
+        let shift = match name {
+            "" if unit.len() < 2 => 0,
+            "k" => 10,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            _ => return Err(bad()),
+        };
+        let number = number.parse::<u64>().ok();
+        number.and_then(|number| number.checked_mul(1 << shift)).map(Bytes).ok_or_else(bad)
     }
 }
 
@@ -197,6 +226,8 @@ pub struct CopiedFile {
     /// When it was last written to: nanoseconds since 1970.
     #[serde(rename = "modified_unix_ns")]
     pub modified: i64,
+    /// Whether nobody has named the file, so that the copy is for where it can't be cut back.
+    pub spare: bool,
 }
 
 /// CRIU's own account of a dump (`stats-dump`).
@@ -354,6 +385,21 @@ pub(crate) mod path {
 
         pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
             Spelled::deserialize(from).map(PathBuf::from)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for text in ["1048576", "1048576 B", "1024k", "1 MiB", "1m", "1MB", "1mib"] {
+            assert_eq!(text.parse::<Bytes>().unwrap(), Bytes(1 << 20), "{text}");
+        }
+        for text in ["", "much", "-1", "1.5g", "1 x", "1ib", "99999999999t"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
     }
 }

@@ -4,6 +4,9 @@
 //! CRIU runs when all is dumped and nothing runs yet ([`script`](super::script)). What can be known beforehand, that
 //! there is too much to copy or that no script can be run there, is said before anything stands still; what the script
 //! did is read afterwards, and a copy that is missing fails the checkpoint.
+//!
+//! *Spare* copies nobody has asked for by name (`copy_open`): they are made as far as they can be, and no checkpoint
+//! fails for the want of one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,7 +16,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::script::script;
+use super::script::{Files, script};
 use crate::config::{FilePattern, Settings};
 use crate::criu::{Connection, DumpOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,24 +32,71 @@ const AGAIN: &str =
 pub(super) struct Copies {
     patterns: Vec<FilePattern>,
     store: PathBuf,
-    /// What they take on the disk, as far as is known before.
-    pub(super) size: Bytes,
+    spares: Vec<PathBuf>,
 }
 
-/// Has everything ready; none where nothing is to be copied.
-pub(super) fn prepare(settings: &Settings, draft: &Draft) -> Result<Option<Copies>> {
-    if settings.copy_files.is_empty() {
+/// Has everything ready, on a disk with so much room for copies; none where nothing is to be copied.
+pub(super) fn prepare(settings: &Settings, draft: &Draft, room: Bytes) -> Result<Option<Copies>> {
+    if settings.copy_files.is_empty() && settings.copy_open == Bytes(0) {
         return Ok(None);
     }
     let store = settings.dir.canonicalize().map_err(|source| Error::io("find", &settings.dir, source))?;
-    let mut copies = Copies { patterns: settings.copy_files.clone(), store, size: Bytes(0) };
-    let open = copies.open();
-    copies.size = total(copies.among_all(&open), settings.copy_limit)?;
-    copies.ensure_script_runs(draft)?;
+    let mut copies = Copies { patterns: settings.copy_files.clone(), store, spares: Vec::new() };
+    let (named, others) = copies.open();
+    let size = total(copies.among_all(&named), settings.copy_limit)?;
+    ensure_room(size, room, draft)?;
+    copies.spares = within(sized(others), settings.copy_open.min(Bytes(room.0 - size.0)));
+    if copies.patterns.is_empty() && copies.spares.is_empty() {
+        return Ok(None);
+    }
+    match copies.ensure_script_runs(draft) {
+        Err(error) if copies.patterns.is_empty() => {
+            log::info!("{}", error.chain());
+            return Ok(None);
+        }
+        result => result?,
+    }
     let folder = draft.folder();
     let folder = folder.canonicalize().map_err(|source| Error::io("find", &folder, source))?;
-    draft.prepare_copies(&script(&folder, &copies.store, &open, &copies.patterns))?;
+    let files =
+        Files { store: &copies.store, open: &named, patterns: &copies.patterns, spares: &copies.spares };
+    draft.prepare_copies(&script(&folder, &files))?;
     Ok(Some(copies))
+}
+
+fn ensure_room(size: Bytes, room: Bytes, draft: &Draft) -> Result<()> {
+    if size <= room {
+        return Ok(());
+    }
+    let folder = draft.folder();
+    Err(Error::new(
+        ErrorKind::NoSpace,
+        format!("the files to be copied into the checkpoint take {size}, and {room} would be left beside the memory where {} is", folder.display()),
+    )
+    .with_hint("free space, keep fewer checkpoints (SELFDUMP_KEEP), name another folder with SELFDUMP_DIR, or have SELFDUMP_COPY_FILES name fewer files"))
+}
+
+/// The smallest files, as many as take no more than the limit together.
+fn within(files: impl Iterator<Item = (PathBuf, Bytes)>, limit: Bytes) -> Vec<PathBuf> {
+    let mut files: Vec<(PathBuf, Bytes)> = files.collect();
+    files.sort_by_key(|&(_, size)| size);
+    let mut left = limit;
+    let fits = |&(_, size): &(PathBuf, Bytes)| {
+        let fits = size <= left;
+        left = Bytes(left.0.saturating_sub(size.0));
+        fits
+    };
+    files.into_iter().take_while(fits).map(|(path, _)| path).collect()
+}
+
+/// Each file with what it takes on the disk.
+fn sized(files: impl IntoIterator<Item = PathBuf>) -> impl Iterator<Item = (PathBuf, Bytes)> {
+    files.into_iter().filter_map(|path| {
+        let file = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        // A database may have reserved much more than it has written. Blocks are counted by 512 bytes (stat(2)).
+        let size = Bytes(file.len().min(file.blocks().saturating_mul(512)));
+        Some((path, size))
+    })
 }
 
 /// What the files take on the disk, which has to be within the limit.
@@ -76,17 +126,21 @@ impl Copies {
         [self.store.as_path(), Path::new("/proc"), Path::new("/sys")].iter().any(|out| path.starts_with(out))
     }
 
-    /// The regular files that the program and its children have open and a pattern is for, each once.
-    fn open(&self) -> Vec<PathBuf> {
+    /// The regular files that the program and its children have open and a pattern is for, and the others that they
+    /// can write over, each once.
+    fn open(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
         let tree = procfs::tree(process::id()).into_iter();
         let open = tree.flat_map(|pid| {
             let descriptors = procfs::descriptors(pid).unwrap_or_default().into_iter();
-            descriptors.map(move |open| (pid, open.fd, open.target))
+            descriptors.map(move |open| (pid, open))
         });
-        let wanted = open.filter(|(_, _, path)| self.matches(path) && !self.is_left_out(path));
+        let wanted = open.filter(|(_, open)| {
+            (open.overwrites || self.matches(&open.target)) && !self.is_left_out(&open.target)
+        });
         // One that has lost its name can't be copied by it; CRIU carries that.
-        let named = wanted.filter(|(pid, fd, path)| procfs::file_identity(*pid, *fd, path).is_some());
-        named.map(|(_, _, path)| path).collect::<BTreeSet<PathBuf>>().into_iter().collect()
+        let named = wanted.filter(|(pid, open)| procfs::file_identity(*pid, open.fd, &open.target).is_some());
+        let paths: BTreeSet<PathBuf> = named.map(|(_, open)| open.target).collect();
+        paths.into_iter().partition(|path| self.matches(path))
     }
 
     /// These, and what is found by the patterns for paths: each file with what it takes on the disk.
@@ -94,12 +148,7 @@ impl Copies {
         let found = self.patterns.iter().flat_map(FilePattern::found);
         let all = open.iter().cloned().chain(found).filter_map(|path| path.canonicalize().ok());
         let all: BTreeSet<PathBuf> = all.filter(|path| !self.is_left_out(path)).collect();
-        all.into_iter().filter_map(|path| {
-            let file = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-            // A database may have reserved much more than it has written. Blocks are counted by 512 bytes (stat(2)).
-            let size = Bytes(file.len().min(file.blocks().saturating_mul(512)));
-            Some((path, size))
-        })
+        sized(all)
     }
 
     fn ensure_script_runs(&self, draft: &Draft) -> Result<()> {
@@ -115,18 +164,21 @@ impl Copies {
         }
     }
 
-    /// Has the dump make them. A service of another user would copy files that are not this user's to read, and leave
-    /// copies that this user can't read.
+    /// Has the dump make them, if it can: whether it will. A service of another user would copy files that are not
+    /// this user's to read, and leave copies that this user can't read.
     pub(super) fn ask(
         &self,
         connection: &Connection,
         draft: &Draft,
         options: &mut DumpOptions,
-    ) -> Result<()> {
-        options.config_file = Some(draft.criu_config());
+    ) -> Result<bool> {
         let (_, ours) = process::user();
         match connection.service_user()?.filter(|&theirs| theirs != ours) {
-            None => Ok(()),
+            None => {
+                options.config_file = Some(draft.criu_config());
+                Ok(true)
+            }
+            Some(_) if self.patterns.is_empty() => Ok(false),
             Some(theirs) => Err(Error::new(
                 ErrorKind::Config,
                 format!("files can't be copied by the {}: it runs as user {theirs}, and the program as user {ours}", connection.peer()),
@@ -150,13 +202,13 @@ impl Copies {
 
     /// What was copied: all that was open when everything stood still, among the rest.
     pub(super) fn made(&self, draft: &Draft, processes: &[Process]) -> Result<Vec<CopiedFile>> {
-        let made = self.read(draft)?;
+        let made = self.read(draft, processes)?;
         self.ensure_complete(&made, processes)?;
         Ok(made)
     }
 
     /// What belongs to no pattern goes, and a file that was found by two names counts once.
-    fn read(&self, draft: &Draft) -> Result<Vec<CopiedFile>> {
+    fn read(&self, draft: &Draft, processes: &[Process]) -> Result<Vec<CopiedFile>> {
         let Some(list) = draft.copied()? else {
             return Err(Error::new(ErrorKind::Dump, "CRIU didn't make the copies of files that it was asked for")
                 .with_hint("look whether /etc/criu or ~/.criu configures it otherwise; a service has to see the store under the same path as the program"));
@@ -167,10 +219,11 @@ impl Copies {
             let path = PathBuf::from(OsString::from_vec(path.to_vec()));
             let (name, copy) = draft.copy(number);
             let real = real_path(&path);
-            let superfluous = !self.matches(&path) || self.is_left_out(&real) || made.contains_key(&real);
-            let kept = match superfluous {
+            let spare = !self.matches(&path);
+            let wanted = !spare || (self.spares.contains(&path) && is_written_to(&path, processes));
+            let kept = match !wanted || self.is_left_out(&real) || made.contains_key(&real) {
                 true => fs::remove_file(&copy),
-                false => describe(&real, name, &copy).map(|file| drop(made.insert(real, file))),
+                false => describe(&real, name, &copy, spare).map(|file| drop(made.insert(real, file))),
             };
             kept.map_err(|source| Error::io("read", &copy, source))?;
         }
@@ -205,8 +258,14 @@ fn real_path(path: &Path) -> PathBuf {
     real.or_else(folder).unwrap_or_else(|| path.to_owned())
 }
 
+/// Whether it still was when everything stood still.
+fn is_written_to(path: &Path, processes: &[Process]) -> bool {
+    let mut open = processes.iter().flat_map(|process| &process.descriptors);
+    open.any(|open| open.writes() && open.path.as_deref() == Some(path))
+}
+
 /// The copy looks as the file did; that one may have changed since.
-fn describe(path: &Path, name: String, copy: &Path) -> io::Result<CopiedFile> {
+fn describe(path: &Path, name: String, copy: &Path, spare: bool) -> io::Result<CopiedFile> {
     let file = fs::metadata(copy)?;
     Ok(CopiedFile {
         path: path.to_owned(),
@@ -216,6 +275,7 @@ fn describe(path: &Path, name: String, copy: &Path) -> io::Result<CopiedFile> {
         user: file.uid(),
         group: file.gid(),
         modified: file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec()),
+        spare,
     })
 }
 
@@ -250,6 +310,16 @@ mod tests {
         );
         assert!(error.hint().unwrap().contains("SELFDUMP_COPY_LIMIT"));
         assert_eq!(total(std::iter::empty(), Bytes(0)).unwrap(), Bytes(0));
+    }
+
+    #[test]
+    fn the_smallest_of_those_that_nobody_has_named_come_first() {
+        let files = || [("/c", 30), ("/a", 10), ("/b", 20)].map(|(path, size)| (path.into(), Bytes(size)));
+        for (limit, taken) in [(60, "/a /b /c"), (59, "/a /b"), (29, "/a"), (9, ""), (0, "")] {
+            let found = within(files().into_iter(), Bytes(limit));
+            let found: Vec<&str> = found.iter().map(|path| path.to_str().unwrap()).collect();
+            assert_eq!(found.join(" "), taken, "{limit}");
+        }
     }
 
     #[test]

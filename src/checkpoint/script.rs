@@ -22,16 +22,28 @@ umask 077
 [ ! -e "$copied" ] || exit 0
 
 number=0
-copy() {
+# Copies a file, if it is one to be copied. What cp says of a failure is in $said.
+try() {
     [ -f "$1" ] || return 0
     case $1/ in "$store"/* | /proc/* | /sys/*) return 0 ;; esac
     number=$((number + 1))
     if ! said=$(cp -p --reflink=auto -- "$1" "$files/$number" 2>&1); then
         rm -f "$files/$number"
-        printf '%s\000%s' "$1" "$said" >"$failed"
-        exit 1
+        number=$((number - 1))
+        return 1
     fi
     printf '%s\000' "$1" >>"$copied.new" || exit 1
+}
+
+copy() {
+    try "$1" && return
+    printf '%s\000%s' "$1" "$said" >"$failed"
+    exit 1
+}
+
+# The checkpoint can do without it.
+spare() {
+    try "$1" || :
 }
 
 # What was open is copied already.
@@ -52,9 +64,21 @@ down() {
 : >"$copied.new" || exit 1
 "#;
 
-/// The script for a draft's folder: it copies the files `open`, and what it finds by the patterns. The store is left
-/// out, with the very copies in it.
-pub(super) fn script(draft: &Path, store: &Path, open: &[PathBuf], patterns: &[FilePattern]) -> Vec<u8> {
+/// What a script copies.
+pub(super) struct Files<'a> {
+    /// What is left out, with the very copies in it.
+    pub(super) store: &'a Path,
+    /// What is open and has to be copied.
+    pub(super) open: &'a [PathBuf],
+    /// What there may be besides, and has to be copied.
+    pub(super) patterns: &'a [FilePattern],
+    /// What is copied where that can be done.
+    pub(super) spares: &'a [PathBuf],
+}
+
+/// The script for a draft's folder.
+pub(super) fn script(draft: &Path, files: &Files<'_>) -> Vec<u8> {
+    let Files { store, open, patterns, spares } = files;
     let mut script =
         b"#!/bin/sh\n# Copies files into a checkpoint while its program stands still.\n".to_vec();
     let mut line = |parts: &[&[u8]]| {
@@ -73,11 +97,14 @@ pub(super) fn script(draft: &Path, store: &Path, open: &[PathBuf], patterns: &[F
         &quoted(&open.iter().flat_map(|file| [b"//", bytes(file), b"//"].concat()).collect::<Vec<u8>>()),
     ]);
     line(&[BODY.as_bytes()]);
-    for file in open {
+    for file in *open {
         line(&[b"copy ", &quoted(bytes(file))]);
     }
     for (number, pattern) in patterns.iter().filter(|pattern| pattern.is_for_paths()).enumerate() {
         line(&[search(pattern.as_str(), number).as_bytes()]);
+    }
+    for file in *spares {
+        line(&[b"spare ", &quoted(bytes(file))]);
     }
     line(&[br#"mv "$copied.new" "$copied""#]);
     script

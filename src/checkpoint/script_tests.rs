@@ -25,13 +25,27 @@ impl Scene {
 
     /// Runs the script as CRIU does, in the folder of the images, with one shell.
     fn run(&self, shell: &str, open: &[&OsStr], patterns: &[&str], stage: &str) -> Output {
+        self.run_with_spares(shell, open, patterns, &[], stage)
+    }
+
+    fn run_with_spares(
+        &self,
+        shell: &str,
+        open: &[&OsStr],
+        patterns: &[&str],
+        spares: &[&str],
+        stage: &str,
+    ) -> Output {
         let open: Vec<PathBuf> = open.iter().map(|file| self.data.join(file)).collect();
+        let spares: Vec<PathBuf> = spares.iter().map(|file| self.data.join(file)).collect();
         let patterns: Vec<FilePattern> = patterns
             .iter()
             .map(|pattern| format!("{}/{pattern}", self.data.display()).parse().unwrap())
             .collect();
         let path = self.draft.join("copy.sh");
-        fs::write(&path, script(&self.draft, &self.data.join("store"), &open, &patterns)).unwrap();
+        let store = self.data.join("store");
+        let files = Files { store: &store, open: &open, patterns: &patterns, spares: &spares };
+        fs::write(&path, script(&self.draft, &files)).unwrap();
         let mut command = Command::new(shell);
         command.arg(&path).current_dir(&self.lab).env("CRTOOLS_SCRIPT_ACTION", stage).output().unwrap()
     }

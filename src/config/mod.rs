@@ -48,6 +48,7 @@ pub struct Config {
     files: Option<Vec<FileRule>>,
     copy_files: Option<Vec<FilePattern>>,
     copy_limit: Option<Bytes>,
+    copy_open: Option<Bytes>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     timeout: Option<Duration>,
@@ -231,6 +232,14 @@ impl Config {
     /// anything stands still.
     pub fn copy_limit(mut self, limit: Bytes) -> Config {
         self.copy_limit = Some(limit);
+        self
+    }
+
+    /// The most that copies of files may take which nobody has named, but which the program has open to write in them:
+    /// the smallest are copied first, and those that don't fit in are left out. At a restore such a copy is used only
+    /// where cutting the file back would not do: it was rewritten in place, replaced, deleted.
+    pub fn copy_open(mut self, limit: Bytes) -> Config {
+        self.copy_open = Some(limit);
         self
     }
 

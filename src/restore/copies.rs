@@ -34,7 +34,7 @@ pub(super) fn verdict(
         }
         Some(now) if now.size != copy.size => "it has another size",
         Some(now) if now.modified != modified(copy) => "it was written to since",
-        Some(_) if !(world.same_contents)(copy) => "it was written to since, through memory",
+        Some(_) if (world.likeness)(copy) != Likeness::Same => "it was written to since, through memory",
         Some(_) => return (FileAction::Nothing, "it is what its copy is, byte for byte".to_owned()),
     };
     match (rule, now) {
@@ -65,6 +65,28 @@ pub(super) fn verdict(
                 ),
             }
         }
+    }
+}
+
+/// What becomes of a file of which there is a copy that nobody has asked for: where it does `without`, it is left alone.
+pub(super) fn verdict_on_spare(
+    copy: &CopiedFile,
+    without: Verdict,
+    frozen: &Frozen,
+    now: Option<&Now>,
+    rule: Option<FilePolicy>,
+    world: &World<'_>,
+) -> Verdict {
+    let with = || verdict(copy, Some(frozen), now, rule, world);
+    match without.0 {
+        FileAction::Rewind { .. } if (world.likeness)(copy) == Likeness::Longer => without,
+        FileAction::Rewind { .. } | FileAction::Refuse { .. } => with(),
+        // It could come back as it is, so it is not for a copy that nobody has asked for to forbid it.
+        FileAction::Nothing => match with() {
+            (FileAction::Refuse { .. } | FileAction::Keep { .. }, _) => without,
+            verdict => verdict,
+        },
+        FileAction::Keep { .. } | FileAction::Recreate { .. } | FileAction::SetAside => without,
     }
 }
 
@@ -139,9 +161,20 @@ pub(super) fn newcomers(patterns: &[FilePattern], copies: &[CopiedFile]) -> Vec<
     new
 }
 
-/// Whether a file holds what its copy in this checkpoint does.
-pub(super) fn same_contents(checkpoint: &Path, copy: &CopiedFile) -> bool {
-    let compare = || -> io::Result<bool> {
+/// How a file is like its copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Likeness {
+    /// It holds the same.
+    Same,
+    /// It holds the same, and more behind that.
+    Longer,
+    /// It holds something else, or can't be read.
+    Other,
+}
+
+/// How a file is like its copy in this checkpoint.
+pub(super) fn likeness(checkpoint: &Path, copy: &CopiedFile) -> Likeness {
+    let compare = || -> io::Result<Likeness> {
         let (mut one, other) = (File::open(checkpoint.join(&copy.copy))?, File::open(&copy.path)?);
         let mut same = true;
         let size = blocks(&mut one, |at, block| {
@@ -149,9 +182,13 @@ pub(super) fn same_contents(checkpoint: &Path, copy: &CopiedFile) -> bool {
             same &= read_at(&other, &mut theirs, at)? == block.len() && theirs == block;
             Ok(same)
         })?;
-        Ok(same && other.metadata()?.len() == size)
+        Ok(match (same, other.metadata()?.len() == size) {
+            (true, true) => Likeness::Same,
+            (true, false) => Likeness::Longer,
+            (false, _) => Likeness::Other,
+        })
     };
-    compare().unwrap_or(false)
+    compare().unwrap_or(Likeness::Other)
 }
 
 /// Makes an open file hold what another does. Only what differs is written, so that holes stay, and whoever has the

@@ -20,6 +20,7 @@ fn copy(path: &Path) -> CopiedFile {
         user: process::user().0,
         group: 0,
         modified: 900_000_000_007,
+        spare: false,
     }
 }
 
@@ -35,14 +36,14 @@ fn now(size: u64) -> Now {
 struct Case<'a> {
     now: Option<Now>,
     rules: &'a [&'a str],
-    same: bool,
+    likeness: Likeness,
     is_over: bool,
     writer: Option<(i32, String)>,
 }
 
 impl Default for Case<'_> {
     fn default() -> Self {
-        Case { now: Some(now(42)), rules: &[], same: true, is_over: true, writer: None }
+        Case { now: Some(now(42)), rules: &[], likeness: Likeness::Same, is_over: true, writer: None }
     }
 }
 
@@ -56,7 +57,7 @@ impl Case<'_> {
             now: &|_| self.now.clone(),
             writer: &|_| self.writer.clone(),
             copies: &[copy("/data/app.db".as_ref())],
-            same_contents: &|_| self.same,
+            likeness: &|_| self.likeness,
             newcomers: &["/data/app.db-wal".into()],
         };
         let mut plans = plan(&[], &rules, &world).into_iter();
@@ -74,7 +75,7 @@ fn a_copied_file_is_left_alone_only_where_it_is_surely_what_it_was() {
         (Case { now: Some(now(41)), ..Case::default() }, recreate.clone(), "size"),
         (Case { now: Some(now(43)), ..Case::default() }, recreate.clone(), "size"),
         (Case { now: Some(later), ..Case::default() }, recreate.clone(), "written to since"),
-        (Case { same: false, ..Case::default() }, recreate, "through memory"),
+        (Case { likeness: Likeness::Other, ..Case::default() }, recreate, "through memory"),
     ] {
         let (plan, _) = case.plan();
         assert!(plan.action == action && plan.why.contains(why), "{plan:?}");
@@ -173,7 +174,7 @@ fn a_file_is_put_back_into_its_inode_with_mode_and_times_and_what_it_was_is_save
     assert_eq!(scene.read("out"), "as it was at the checkpoint, 42 bytes long");
     assert_eq!((after.ino(), after.mode() & 0o777), (before.ino(), 0o640));
     assert_eq!(after.modified().unwrap(), modified(&scene.copy));
-    assert!(same_contents(&scene.checkpoint, &scene.copy));
+    assert_eq!(likeness(&scene.checkpoint, &scene.copy), Likeness::Same);
     let folder = rewound.folder.unwrap();
     assert_eq!(fs::read_to_string(folder.join("1-new")).unwrap(), "newer");
     assert_eq!(fs::read_to_string(folder.join("2-out")).unwrap(), "now");
@@ -187,7 +188,7 @@ fn a_file_that_is_gone_is_made_anew() {
     let scene = Scene::new();
     fs::remove_file(&scene.copy.path).unwrap();
     scene.rewind(&scene.plans()[1..]).unwrap();
-    assert!(same_contents(&scene.checkpoint, &scene.copy));
+    assert_eq!(likeness(&scene.checkpoint, &scene.copy), Likeness::Same);
     assert_eq!(fs::metadata(&scene.copy.path).unwrap().modified().unwrap(), modified(&scene.copy));
 }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::copies;
+use super::copies::{self, Likeness};
 use crate::config::{FilePolicy, FileRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{self, Bytes, CopiedFile, DescriptorKind, FileIdentity, Process};
@@ -108,8 +108,8 @@ pub(super) struct World<'a> {
     pub(super) writer: &'a dyn Fn(FileIdentity) -> Option<(i32, String)>,
     /// The files that the checkpoint has copies of.
     pub(super) copies: &'a [CopiedFile],
-    /// Whether a file holds what its copy does.
-    pub(super) same_contents: &'a dyn Fn(&CopiedFile) -> bool,
+    /// How a file is like its copy.
+    pub(super) likeness: &'a dyn Fn(&CopiedFile) -> Likeness,
     /// Files that a pattern for copies is for, and that have come since the checkpoint.
     pub(super) newcomers: &'a [PathBuf],
 }
@@ -133,6 +133,10 @@ pub(super) fn plan(processes: &[Process], rules: &[FileRule], world: &World<'_>)
         let rule = rules.iter().find(|rule| rule.matches(path)).map(FileRule::policy);
         let now = (world.now)(path);
         let (action, why) = match (copies.get(path), frozen.get(path)) {
+            (Some(copy), Some(frozen)) if copy.spare => {
+                let without = verdict(path, frozen, now.as_ref(), rule, world);
+                copies::verdict_on_spare(copy, without, frozen, now.as_ref(), rule, world)
+            }
             (Some(copy), frozen) => copies::verdict(copy, frozen, now.as_ref(), rule, world),
             (None, Some(frozen)) => verdict(path, frozen, now.as_ref(), rule, world),
             (None, None) => copies::verdict_on_newcomer(path, now.as_ref(), rule, world),

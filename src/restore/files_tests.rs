@@ -49,6 +49,32 @@ fn now(size: u64) -> Now {
     Now { size: Bytes(size), identity: identity(5), modified: dumped() - Duration::from_secs(1) }
 }
 
+/// A spare copy of `/data/out`, which has this likeness to it now: the plan for it.
+fn planned_with_a_spare(now: Option<Now>, likeness: Likeness, rules: &[&str], written: bool) -> FileAction {
+    let rules: Vec<FileRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    let copy = CopiedFile {
+        path: "/data/out".into(),
+        copy: "files/1".into(),
+        size: SIZE,
+        mode: 0o640,
+        user: 0,
+        group: 0,
+        modified: 999_000_000_000,
+        spare: true,
+    };
+    let world = World {
+        same_machine: true,
+        is_over: true,
+        dumped: dumped(),
+        now: &|_| now.clone(),
+        writer: &|_| written.then(|| (17, "logger".to_owned())),
+        copies: &[copy],
+        likeness: &|_| likeness,
+        newcomers: &[],
+    };
+    plan(&[process(vec![open(1, "/data/out", READ_AND_WRITE)])], &rules, &world).remove(0).action
+}
+
 /// The plan for `/data/out`, opened with these flags, which is like this now.
 fn planned(flags: u32, now: Option<Now>, rules: &[&str]) -> FilePlan {
     planned_among(flags, now, rules, None)
@@ -63,7 +89,7 @@ fn planned_among(flags: u32, now: Option<Now>, rules: &[&str], writer: Option<(i
         now: &|_| now.clone(),
         writer: &|_| writer.clone(),
         copies: &[],
-        same_contents: &|_| true,
+        likeness: &|_| Likeness::Same,
         newcomers: &[],
     };
     plan(&[process(vec![open(1, "/data/out", flags)])], &rules, &world).remove(0)
@@ -90,6 +116,36 @@ fn each_change_has_its_default() {
         let plan = planned(flags, Some(now(size)), &[]);
         assert_eq!(plan.action, action, "flags {flags:o}, now {size} bytes: {}", plan.why);
     }
+}
+
+#[test]
+fn a_spare_copy_is_put_back_only_where_cutting_back_would_not_do() {
+    use Likeness::{Longer, Other, Same};
+    let other = Now { identity: identity(6), ..now(42) };
+    let recreate = FileAction::Recreate { size: SIZE };
+    for (now, likeness, action) in [
+        (Some(now(42)), Same, FileAction::Nothing),
+        (Some(now(42)), Other, recreate.clone()),
+        (Some(now(50)), Longer, FileAction::Rewind { to: SIZE, cut: Bytes(8) }),
+        (Some(now(50)), Other, recreate.clone()),
+        (Some(now(41)), Other, recreate.clone()),
+        (Some(other), Other, recreate.clone()),
+        (None, Other, recreate),
+    ] {
+        let planned = planned_with_a_spare(now.clone(), likeness, &[], false);
+        assert_eq!(planned, action, "{now:?}, {likeness:?}");
+    }
+}
+
+#[test]
+fn a_spare_copy_keeps_no_program_from_coming_back() {
+    let now = |size| Some(now(size));
+    let keep = FileAction::Keep { size: Bytes(50) };
+    let planned = planned_with_a_spare;
+    assert_eq!(planned(now(42), Likeness::Other, &[], true), FileAction::Nothing, "others write to it");
+    assert_eq!(planned(now(50), Likeness::Other, &[], true), keep, "others write to it");
+    assert_eq!(planned(now(50), Likeness::Other, &["keep:*"], false), keep, "a rule is a rule");
+    assert_eq!(planned(now(42), Likeness::Other, &["keep:*"], false), FileAction::Nothing);
 }
 
 #[test]
@@ -133,7 +189,7 @@ fn inodes_say_nothing_on_another_machine() {
         now: &|_| Some(other.clone()),
         writer: &|_| None,
         copies: &[],
-        same_contents: &|_| true,
+        likeness: &|_| Likeness::Same,
         newcomers: &[],
     };
     let plans = plan(&[process(vec![open(1, "/data/out", WRITE)])], &[], &world);
@@ -165,7 +221,7 @@ fn a_file_is_planned_once_however_often_it_is_open_and_one_without_a_name_not_at
         now: &|_| Some(now(50)),
         writer: &|_| None,
         copies: &[],
-        same_contents: &|_| true,
+        likeness: &|_| Likeness::Same,
         newcomers: &[],
     };
     let plans = plan(&family, &[], &world);
@@ -184,7 +240,7 @@ fn a_program_that_may_still_run_elsewhere_keeps_what_it_has_written() {
         now: &|_| Some(now(50)),
         writer: &|_| None,
         copies: &[],
-        same_contents: &|_| true,
+        likeness: &|_| Likeness::Same,
         newcomers: &[],
     };
     let planned =

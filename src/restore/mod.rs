@@ -185,7 +185,7 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
         now: &now,
         writer: &procfs::writer_of,
         copies: &manifest.copies,
-        same_contents: &|copy| copies::same_contents(&entry.path, copy),
+        likeness: &|copy| copies::likeness(&entry.path, copy),
         newcomers: &copies::newcomers(&manifest.program.copy_files, &manifest.copies),
     };
     Ok(files::plan(&manifest.processes, &rules, &world))

@@ -6,7 +6,7 @@
 //!     000007/                     a checkpoint
 //!       manifest.json
 //!       images/                   CRIU's files and its dump.log
-//!       files/                    copies of files, where some were asked for
+//!       files/                    copies of files, where there are some
 //!     000008.partial/             a draft
 //!       owner.json                whose it is
 //!       link -> images            the path that CRIU is given

@@ -25,7 +25,7 @@ use std::time::SystemTime;
 
 pub use backoff::DEFAULT_BACKOFF;
 pub use event::{Event, Look};
-pub use order::{DEFAULT_GRACE, LEFT, OnTerm, Order};
+pub use order::{DEFAULT_COPY_OPEN, DEFAULT_GRACE, LEFT, OnTerm, Order};
 pub use policy::{DEFAULT_RESTARTS, End, Life, Policy, Reason, Start};
 
 use crate::error::{Error, ErrorKind, Result};

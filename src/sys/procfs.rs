@@ -127,6 +127,8 @@ pub(crate) struct Open {
     pub(crate) fd: i32,
     /// What `/proc/PID/fd/N` points to: a path, `socket:[INODE]`, `anon_inode:[io_uring]`.
     pub(crate) target: PathBuf,
+    /// Whether it can write over what the file holds: it is open for writing, and not only for appending.
+    pub(crate) overwrites: bool,
     /// Whether it holds a lock (fcntl, flock or a lease).
     pub(crate) locked: bool,
     /// The size of the regular file, where it has no name any more.
@@ -200,9 +202,11 @@ fn descriptor(pid: i32, folder: &Path, fd: i32) -> Option<Open> {
     let terminal = file.as_ref().filter(|file| file.file_type().is_char_device());
     let terminal = terminal.and_then(|file| Terminal::of(file, &info));
     let unlinked = file.filter(|file| file.is_file() && file.nlink() == 0);
+    let flags = open_flags(&info);
     Some(Open {
         fd,
         terminal,
+        overwrites: writes(flags) && flags & libc::O_APPEND as u32 == 0,
         locked: info.lines().any(|line| line.starts_with("lock:")),
         // A memfd has no name either, but CRIU carries it by itself.
         unlinked_size: unlinked.filter(|_| !target.starts_with("/memfd:")).map(|file| file.size()),
@@ -236,11 +240,19 @@ pub(crate) fn writer_of(file: FileIdentity) -> Option<(i32, String)> {
     Some((pid, stat(pid).map(|stat| stat.name).unwrap_or_default()))
 }
 
-/// The open flags stand in fdinfo in octal; the access mode is in the two lowest bits.
 fn is_open_for_writing(pid: i32, fd: &str) -> bool {
-    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    writes(open_flags(&fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default()))
+}
+
+/// The open flags, which stand in fdinfo in octal.
+fn open_flags(info: &str) -> u32 {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 0b11 != 0)
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0)
+}
+
+/// The access mode is in the two lowest bits.
+fn writes(flags: u32) -> bool {
+    flags & 0b11 != 0
 }
 
 /// The programs and libraries that a process runs, which have names still, each once.

@@ -1,6 +1,7 @@
 //! Files that are copied into a checkpoint while the program stands still, and put back before it comes back.
 
 mod database;
+mod spares;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -64,6 +64,10 @@ struct Schedule {
     /// How many checkpoints stay [default: 3]
     #[arg(long, value_name = "COUNT", value_parser = count)]
     keep: Option<String>,
+    /// How much each checkpoint may have of spare copies, of files that the program has open to write in them; `0` is
+    /// none [default: 32 MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    copy_open: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -141,6 +145,7 @@ impl Args {
             ("SELFDUMP_MIN_INTERVAL", &schedule.min_interval),
             ("SELFDUMP_FIRST_AFTER", &schedule.first_after),
             ("SELFDUMP_KEEP", &schedule.keep),
+            ("SELFDUMP_COPY_OPEN", &schedule.copy_open),
             ("SELFDUMP_FILES", &files),
         ];
         let texts = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?.into())));
@@ -183,6 +188,11 @@ fn share(text: &str) -> Result<String, String> {
 fn count(text: &str) -> Result<String, String> {
     let is_count = text.parse::<u32>().is_ok_and(|count| count > 0);
     is_count.then(|| text.to_owned()).ok_or_else(|| "it is a whole number from 1 up".to_owned())
+}
+
+fn size(text: &str) -> Result<String, String> {
+    let size: Result<selfdump::Bytes, selfdump::Error> = text.parse();
+    size.map(|_| text.to_owned()).map_err(|error| format!("it is {}", error.hint().unwrap_or_default()))
 }
 
 fn restarts(text: &str) -> Result<Restarts, String> {
