@@ -30,6 +30,9 @@ enum Command {
     Run(Box<run::Args>),
     Status(status::Args),
     Setup(setup::Args),
+    /// What `restore` has for the case that it is killed itself
+    #[command(hide = true)]
+    Guard,
 }
 
 /// Where the checkpoints are.
@@ -61,6 +64,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Run(args) => (run::run(&args), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
+        Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };
     match done {
         Ok(status) => status,

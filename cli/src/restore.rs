@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::Result;
-use selfdump::restore::{self, FileAction, FilePlan, Revived};
+use selfdump::restore::{self, FileAction, FilePlan, Guard, Revived};
 use selfdump::{Entry, FilePolicy, FileRule};
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ pub const FAILURE: u8 = 125;
 ///
 /// The program gets the process id that it had, goes on from where it was, and this command stands for it: signals
 /// are passed on, its exit status (or death by a signal) becomes ours. Standard streams that were pipes are connected
-/// to those of this command. 125 is the exit status if the program can't be brought back.
+/// to those of this command. Where it is killed itself, the program ends with it. 125 is the exit status if the program can't be brought back.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A program's NAME, an id from the list, or a FOLDER: a store, an instance or one checkpoint [default: the store]
@@ -153,6 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
             restore::end_alike(restore::at_a_terminal(ourselves()?)?);
         }
     }
+    options.guard = if args.detach { None } else { guard() };
     let (entry, revived) = restore::bring_back(store, target, &options, &mut skip)?;
     let pid = revived.pid;
     // The life that begins is one later than the one that was dumped.
@@ -180,7 +182,32 @@ pub fn run(args: &Args) -> Result<()> {
     if args.detach {
         return Ok(());
     }
-    restore::end_alike(restore::attend(pid, revived.relay)?)
+    let ended = restore::attend(pid, revived.relay)?;
+    drop(options);
+    restore::end_alike(ended)
+}
+
+/// Who ends the program when this command is killed. In a pid namespace of its own, of which this is the first process,
+/// the kernel does.
+fn guard() -> Option<Arc<Guard>> {
+    if std::process::id() == 1 {
+        return None;
+    }
+    let post = || anyhow::Ok(Guard::post(part_of_ourselves("guard")?)?);
+    post()
+        .inspect_err(|error| {
+            eprintln!("selfdump: were this command killed, the program would go on: {error:#}")
+        })
+        .ok()
+        .map(Arc::new)
+}
+
+/// This program, for another part of it.
+fn part_of_ourselves(part: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    // A front-end may have arguments of its own before ours (`python3 -m selfdump restore`).
+    command.args(std::env::args_os().skip(1).take_while(|argument| argument != "restore")).arg(part);
+    Ok(command)
 }
 
 /// This command once more.

@@ -4,7 +4,7 @@
 //! - [`find`] and [`newest_good`] choose; [`bring_back`] goes on to the next older one where that doesn't come back.
 //! - [`plan`] tells what becomes of the files that the program had open, and touches nothing.
 //! - [`restore`] brings a program back as our child.
-//! - [`attend`] passes signals on to it and waits for its end.
+//! - [`attend`] passes signals on to it and waits for its end; a [`Guard`] ends it where this process can't any more.
 
 mod attend;
 mod change;
@@ -12,6 +12,7 @@ mod choose;
 mod copies;
 mod files;
 mod fit;
+pub mod guard;
 mod pids;
 mod relay;
 mod rewind;
@@ -23,11 +24,13 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals, in_a_pid_namespace};
 pub use choose::{find, newest_good};
 pub use files::{FileAction, FilePlan};
+pub use guard::Guard;
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
 
@@ -78,6 +81,8 @@ pub struct Options {
     pub has_ended: bool,
     /// It is not looked whether the program fits here: its build and its libraries', the processor, the memory.
     pub force: bool,
+    /// Who ends the program when this process is gone before it.
+    pub guard: Option<Arc<Guard>>,
 }
 
 /// A program that was brought back.
@@ -120,6 +125,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         keep_tcp: false,
         has_ended: false,
         force: false,
+        guard: None,
     };
     Ok((settings.dir, options))
 }
@@ -259,7 +265,11 @@ fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Re
         // Only then is it certain that the program itself doesn't write to its files any more.
         pids::wait_until_free(manifest)?;
         let work = WorkFolder::make()?;
+        options.guard.iter().for_each(|guard| guard.watch(manifest.pid()));
         let restored = with_its_files(entry, manifest, options, &work.path);
+        if restored.is_err() {
+            options.guard.iter().for_each(|guard| guard.forget());
+        }
         // Taken between our look and CRIU's; the next look says by whom, if it stays so.
         let is_taken = restored.as_ref().is_err_and(|error| error.kind() == ErrorKind::PidTaken);
         let again = is_taken && tries.next().is_some();
@@ -406,8 +416,7 @@ fn without_build_ids(work: &Path) -> Result<PathBuf> {
 fn end_halfway(manifest: &Manifest) {
     let expected: Vec<i32> = manifest.processes.iter().map(|process| process.pid).collect();
     let roots: Vec<i32> = expected.into_iter().filter(|&pid| is_our_child(pid)).collect();
-    let all: Vec<i32> = roots.iter().flat_map(|&root| procfs::tree(root)).collect();
-    all.iter().for_each(|&pid| drop(sys::signal::kill(pid)));
+    let all: Vec<i32> = roots.iter().flat_map(|&root| guard::end_tree(root)).collect();
     roots.into_iter().for_each(|pid| drop(sys::process::wait(pid)));
     let started = Instant::now();
     while all.iter().any(|&pid| procfs::stat(pid).is_ok_and(|stat| !stat.is_ending)) {

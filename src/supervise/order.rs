@@ -21,7 +21,7 @@ pub const LEFT: u8 = 75;
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
 /// How much of the files that a program has open to write in them is copied into each checkpoint, where
-/// SELFDUMP_COPY_OPEN says nothing else. It takes some 10 ms of each pause, at the most.
+/// SELFDUMP_COPY_OPEN says nothing else. It makes each pause some 20 ms longer, at the most.
 pub const DEFAULT_COPY_OPEN: Bytes = Bytes::mebibytes(32);
 
 /// What a SIGTERM to the runner means.

@@ -26,6 +26,7 @@ pub(crate) const TO_END: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, 
 pub(crate) const TERM: i32 = libc::SIGTERM;
 /// SIGKILL.
 pub(crate) const KILL: i32 = libc::SIGKILL;
+pub(crate) const STOP: i32 = libc::SIGSTOP;
 /// SIGTSTP: Ctrl-Z at the terminal.
 pub(crate) const TERMINAL_STOP: i32 = libc::SIGTSTP;
 

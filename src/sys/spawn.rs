@@ -215,6 +215,11 @@ extern "C" fn second_clone(launch: *mut c_void) -> c_int {
 fn become_program(launch: &mut Launch) -> c_int {
     default_signals();
     lift_limits();
+    if launch.detached.is_none() {
+        // What a child of ours does is of no use to anybody else; a worker is on a leash instead.
+        // SAFETY: a system call on numbers.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    }
     // SAFETY: system calls on plain values; the vectors of pointers end with a null pointer, and the
     // strings that they point to live until `launch` returns.
     unsafe {

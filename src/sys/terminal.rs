@@ -101,11 +101,13 @@ pub(crate) fn open_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((off_the_streams(master)?, slave))
 }
 
-/// Has a command lead a session of its own, with its standard input for the controlling terminal.
+/// Has a command lead a session of its own, with its standard input for the controlling terminal. It is killed when the
+/// thread that has started it is gone.
 pub(crate) fn lead_a_session(command: &mut Command) {
     let lead = || {
         // SAFETY: system calls on numbers, which is all that may be done between fork and exec.
         unsafe {
+            Errno::result(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             Errno::result(libc::setsid())?;
             Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
         }

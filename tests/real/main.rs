@@ -18,6 +18,7 @@ mod failures;
 mod files;
 mod forensics;
 mod forks;
+mod guard;
 mod guest;
 mod handler;
 mod hooks;

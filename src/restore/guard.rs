@@ -1,0 +1,131 @@
+//! Nothing is left behind: a process that ends the program when its restorer is gone before it.
+//!
+//! A restorer that is killed by SIGKILL can do nothing more, and the kernel's own way (PR_SET_PDEATHSIG) would be a
+//! part of the program from then on, in its next checkpoint as well. So somebody else waits for the restorer's end: the
+//! same command once more, in a process group of its own, at the other end of a socket. What comes through it is the
+//! process id of the program that is being brought back; the end of the socket is the end of the restorer.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::sys::{message, process, procfs, signal};
+
+/// How long the few bytes may take that a guard is told.
+const TELLING: Duration = Duration::from_secs(1);
+
+/// How long CRIU may go on making processes after it was killed with the restorer.
+const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// What stands for nobody.
+const NOBODY: i32 = 0;
+
+/// A process that outlives this one, to end the program that this one brings back. It goes without a word when it is
+/// dropped.
+#[derive(Debug)]
+pub struct Guard(OwnedFd);
+
+impl Guard {
+    /// Posts one: a command that calls [`stand`].
+    ///
+    /// # Errors
+    ///
+    /// Where the command can't be started.
+    pub fn post(mut command: Command) -> Result<Guard> {
+        let failed = |source| Error::os("start a process that ends the program with this one", source);
+        let (ours, theirs) = message::pair().map_err(failed)?;
+        command.process_group(0).current_dir("/");
+        command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().map_err(failed)?;
+        Ok(Guard(ours))
+    }
+
+    /// From here on it is this process that has to end with us. Nobody has that id yet.
+    pub(super) fn watch(&self, pid: i32) {
+        self.tell(pid);
+    }
+
+    /// The program hasn't come back, or is done.
+    pub(super) fn forget(&self) {
+        self.tell(NOBODY);
+    }
+
+    /// One that was killed can't be told anything; the restore goes on without it.
+    fn tell(&self, pid: i32) {
+        if let Err(error) = message::send(&self.0, pid.to_string().as_bytes(), Instant::now() + TELLING) {
+            log::warn!(
+                "the program would go on without this command, were that killed: its guard is gone ({error})"
+            );
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// What a guard does: waits for the end of its restorer, which it knows by its standard input, and then ends the
+/// program, if that is still there.
+///
+/// # Errors
+///
+/// Where standard input can't be read, or isn't from a restorer.
+pub fn stand() -> Result<()> {
+    let failed = |source| Error::os("watch over a restored program", source);
+    let born = procfs::stat(process::id()).map_err(failed)?.start_ticks;
+    let mut pid = NOBODY;
+    while let Some(told) = next().map_err(failed)? {
+        pid = told;
+    }
+    if pid != NOBODY {
+        end(pid, born);
+    }
+    Ok(())
+}
+
+fn next() -> io::Result<Option<i32>> {
+    // A message is read as a whole.
+    let mut message = [0; 16];
+    let length = io::stdin().read(&mut message)?;
+    let text = std::str::from_utf8(&message[..length]).unwrap_or_default();
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Only a process that has begun since the guard has is the program. It may not even have: CRIU, which is killed with
+/// the restorer, may be about to make it.
+fn end(pid: i32, born: u64) {
+    let started = Instant::now();
+    while started.elapsed() < AFTERMATH {
+        let is_there = |stat: procfs::Stat| !stat.is_ending && stat.start_ticks >= born;
+        if procfs::stat(pid).is_ok_and(is_there) {
+            end_tree(pid);
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends a process and all its descendants; who they were.
+pub(super) fn end_tree(root: i32) -> Vec<i32> {
+    let mut stopped = Vec::new();
+    // What is stopped makes no more children; those that came meanwhile are found by another look.
+    loop {
+        let tree = procfs::tree(root);
+        let new: Vec<i32> = tree.into_iter().filter(|pid| !stopped.contains(pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        new.iter().for_each(|&pid| drop(signal::send(pid, signal::STOP)));
+        stopped.extend(new);
+    }
+    stopped.iter().for_each(|&pid| drop(signal::kill(pid)));
+    stopped
+}
