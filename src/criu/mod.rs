@@ -24,7 +24,9 @@ use std::time::Duration;
 pub use connection::{Connection, Dumped, Features, Version};
 pub use locate::{STANDARD_SERVICE, private_prefix, programs};
 pub use needs::needs;
-pub use options::{CgroupMode, Cgroups, DumpOptions, LogLevel, Mounts, PreDumpMode, RestoreOptions};
+pub use options::{
+    CPU_INSTRUCTIONS, CgroupMode, Cgroups, DumpOptions, LogLevel, Mounts, PreDumpMode, RestoreOptions,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -113,6 +113,12 @@ const RULES: &[Rule] = &[
         remedy: "put the build back that was running at the checkpoint, then restore again",
     },
     Rule {
+        line: &["capabilities do not match run time"],
+        kind: ErrorKind::Unfit,
+        cause: "this processor lacks instructions that the program's had, and that it may use",
+        remedy: "restore it on a machine with such a processor (`lscpu` lists the flags); --force goes on all the same, at the risk of a crash",
+    },
+    Rule {
         line: &["Can't open file", "on restore"],
         kind: ErrorKind::FileGone,
         cause: "a file that the program had open is gone",

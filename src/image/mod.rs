@@ -37,6 +37,13 @@ mod stats;
 mod testing;
 mod tree;
 
+use std::path::Path;
+
 pub(crate) use resize::with_sizes;
 pub(crate) use stats::dump_stats;
 pub(crate) use tree::processes;
+
+/// Whether the dump has told which processor it was made on (`cpuinfo.img`), for CRIU to compare.
+pub(crate) fn has_processor(images: &Path) -> bool {
+    images.join("cpuinfo.img").exists()
+}

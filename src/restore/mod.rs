@@ -363,13 +363,15 @@ fn ask(
     work: &Path,
     Reconnected { descriptors, terminal, .. }: &Reconnected,
 ) -> Result<i32> {
-    let images = open(images)?;
     let folder = open(work)?;
-    let mut request = RestoreOptions::new(images.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
+    let opened = open(images)?;
+    let mut request = RestoreOptions::new(opened.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
     request.sibling = true;
     request.leave_stopped = options.stopped;
     if options.force {
         request.config_file = Some(without_build_ids(work)?);
+    } else if image::has_processor(images) {
+        request.cpu_features = Some(criu::CPU_INSTRUCTIONS);
     }
     // The worker's socket is its descriptor 3; what is given to it follows.
     request.inherit = descriptors.iter().map(|(key, _)| key.clone()).zip(4..).collect();

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::afterlife::bring_back;
+use prost::Message;
+
+use crate::afterlife::{Alone, bring_back};
 use crate::chain::follow;
 use crate::harness::{Lab, USR2};
 
@@ -117,4 +119,81 @@ fn another_build_of_the_program_is_refused_by_name_and_forced_on_demand() {
     assert!(String::from_utf8_lossy(&told.stdout).contains("another build now"), "{told:?}");
     let back = crate::afterlife::bring_back_with(&lab, "app", &["--force"]);
     back.program.crash();
+}
+
+#[test]
+fn a_processor_that_lacks_instructions_is_refused_by_criu_and_forced_on_demand() {
+    /// Of CPUID's leaf 7, EBX, which is CRIU's tenth word: HLE, MPX, AVX512PF, AVX512ER. No processor has them all.
+    const MISSING: (usize, u32) = (9, 1 << 4 | 1 << 14 | 1 << 26 | 1 << 27);
+    let lab = Lab::new();
+    let program = lab.program("chain").arg("1").start();
+    program.wait_for("ready");
+    program.signal(USR2);
+    let checkpoint = lab.wait_for_checkpoint(1);
+    program.crash();
+    let image = checkpoint.join("images/cpuinfo.img");
+    let (word, bits) = MISSING;
+    // The image is changed behind the verification.
+    let changed = lab.path("cpuinfo.img");
+    std::fs::write(&changed, with_feature(&std::fs::read(&image).unwrap(), word, bits)).unwrap();
+    let criu = lab.path("criu");
+    let script = format!(
+        "#!/bin/sh\ncp {} {}\nexec {} \"$@\"\n",
+        changed.display(),
+        image.display(),
+        crate::harness::criu().display()
+    );
+    std::fs::write(&criu, script).unwrap();
+    std::fs::set_permissions(&criu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let before = std::fs::read(&image).unwrap();
+    let refused =
+        lab.selfdump(["restore", "chain", "--detach"]).env("SELFDUMP_CRIU", &criu).output().unwrap();
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(125), "{errors}");
+    assert!(errors.contains("this processor lacks instructions") && errors.contains("--force"), "{errors}");
+    std::fs::write(&image, before).unwrap();
+    let mut forced = lab.selfdump(["restore", "chain", "--detach", "--force"]);
+    let forced = forced.env("SELFDUMP_CRIU", &criu).output().unwrap();
+    assert!(forced.status.success(), "{forced:?}");
+    Alone::new(crate::harness::manifest(&checkpoint)["life"]["pid"].as_i64().unwrap() as i32).crash();
+}
+
+/// `cpuinfo.img` of x86 (CRIU's images/cpuinfo.proto), whole, so that it can be written again.
+#[derive(prost::Message)]
+struct Processors {
+    #[prost(message, repeated, tag = "1")]
+    processors: Vec<Processor>,
+}
+
+#[derive(prost::Message)]
+struct Processor {
+    #[prost(uint32, optional, tag = "1")]
+    vendor: Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    family: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    model: Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    stepping: Option<u32>,
+    #[prost(uint32, optional, tag = "5")]
+    features_version: Option<u32>,
+    #[prost(uint32, repeated, packed = "false", tag = "6")]
+    features: Vec<u32>,
+    #[prost(string, optional, tag = "7")]
+    name: Option<String>,
+    #[prost(uint64, optional, tag = "8")]
+    state_mask: Option<u64>,
+    #[prost(uint32, optional, tag = "9")]
+    state_size: Option<u32>,
+    #[prost(uint32, optional, tag = "10")]
+    largest_state: Option<u32>,
+}
+
+/// The image with bits set in one of the words of features. Before the message stand a magic number and its size.
+fn with_feature(image: &[u8], word: usize, bits: u32) -> Vec<u8> {
+    let (head, message) = image.split_at(12);
+    let mut processors = Processors::decode(message).expect("CRIU's message");
+    processors.processors[0].features[word] |= bits;
+    let message = processors.encode_to_vec();
+    [&head[..8], &(message.len() as u32).to_le_bytes(), &message].concat()
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cgroups, LogLevel, Mounts, PreDumpMode};
+use super::{CPU_INSTRUCTIONS, Cgroups, LogLevel, Mounts, PreDumpMode};
 use super::{bytes, encode_log, encode_surroundings};
 use crate::criu::rpc;
 use crate::error::{Error, ErrorKind, Result};
@@ -55,7 +55,7 @@ pub struct DumpOptions {
     pub mounts: Mounts,
     /// Control groups.
     pub cgroups: Cgroups,
-    /// Which features of the CPU are recorded (`cpu_cap`, CRIU's bits).
+    /// Which features of the CPU are recorded, in `cpuinfo.img` (`cpu_cap`, CRIU's bits).
     pub cpu_features: Option<u32>,
 }
 
@@ -83,7 +83,7 @@ impl DumpOptions {
             pre_dump_mode: PreDumpMode::default(),
             mounts: Mounts::default(),
             cgroups: Cgroups::default(),
-            cpu_features: None,
+            cpu_features: Some(CPU_INSTRUCTIONS),
         }
     }
 

@@ -18,6 +18,10 @@ use super::rpc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Needs, NetworkLock};
 
+/// The bits of `cpu_cap` for the instructions that the processor has and for the size of its floating-point state: a
+/// restore takes any processor that has at least those.
+pub const CPU_INSTRUCTIONS: u32 = 0b101;
+
 /// How much CRIU writes into its log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
