@@ -40,15 +40,15 @@ pub fn hold_signals() -> Result<()> {
 /// Where the process isn't a child of this one.
 pub fn attend(pid: i32, relay: Option<Relay>) -> Result<Ended> {
     let relay = relay.map(Relay::start).transpose();
-    let relay = relay.map_err(|source| Error::os("pass on what goes through a terminal", source))?;
-    let ended = wait(pid, relay.as_ref());
+    let mut relay = relay.map_err(|source| Error::os("pass on what goes through a terminal", source))?;
+    let ended = wait(pid, relay.as_mut());
     if let Some(relay) = relay {
         relay.finish();
     }
     ended
 }
 
-fn wait(pid: i32, relay: Option<&PassingOn>) -> Result<Ended> {
+fn wait(pid: i32, mut relay: Option<&mut PassingOn>) -> Result<Ended> {
     let failed = |source| Error::os(&format!("wait for process {pid}"), source);
     loop {
         match process::try_wait(pid).map_err(failed)? {
@@ -59,8 +59,11 @@ fn wait(pid: i32, relay: Option<&PassingOn>) -> Result<Ended> {
             }
             None => {}
         }
+        if let Some(relay) = &mut relay {
+            relay.take_input().map_err(failed)?;
+        }
         if let Some(taken) = signal::take(&held(), LOOK_AGAIN).map_err(failed)? {
-            pass_on(pid, taken, relay);
+            pass_on(pid, taken, relay.as_deref());
         }
     }
 }

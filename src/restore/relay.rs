@@ -31,6 +31,13 @@ pub(crate) struct PassingOn {
     output: JoinHandle<()>,
     /// Whether something that was read is still to be written.
     is_writing: Arc<AtomicBool>,
+    /// None while our standard input is a terminal that is somebody else's for now.
+    input: Option<Input>,
+}
+
+/// What is typed into the program's terminal.
+#[derive(Debug)]
+struct Input {
     /// Our own terminal, where we have one, passes keys on as they are pressed.
     _raw: Option<Raw>,
 }
@@ -45,16 +52,9 @@ impl Relay {
 
     /// Begins to pass on, in threads of its own. They hold back the signals that the caller does.
     pub(crate) fn start(self) -> io::Result<PassingOn> {
-        let keys = Keys::ours()?;
-        let types = !matches!(keys, Keys::Elsewhere);
-        let raw = match keys {
-            Keys::Terminal(terminal) => Some(Raw::make(terminal)?),
-            Keys::Elsewhere | Keys::Stream => None,
-        };
         let is_writing = Arc::new(AtomicBool::new(false));
         let busy = Arc::clone(&is_writing);
         let mut from_program = File::from(self.master.try_clone()?);
-        let mut to_program = File::from(self.master.try_clone()?);
         let output = thread::Builder::new().name("relay-output".to_owned()).spawn(move || {
             // It ends with an error when the last process that has the terminal open is gone.
             pass_on(&mut from_program, |bytes| {
@@ -65,17 +65,33 @@ impl Relay {
                 Ok(())
             });
         })?;
-        if types {
-            // Nobody waits for this one: a read of our standard input may never end.
-            thread::Builder::new().name("relay-input".to_owned()).spawn(move || {
-                pass_on(&mut io::stdin().lock(), |bytes| to_program.write_all(bytes));
-            })?;
-        }
-        Ok(PassingOn { master: self.master, output, is_writing, _raw: raw })
+        let mut passing_on = PassingOn { master: self.master, output, is_writing, input: None };
+        passing_on.take_input()?;
+        Ok(passing_on)
     }
 }
 
 impl PassingOn {
+    /// Begins to pass on what we read, once it is for us: a job that was started in the background may have been brought
+    /// to the foreground.
+    pub(crate) fn take_input(&mut self) -> io::Result<()> {
+        if self.input.is_some() {
+            return Ok(());
+        }
+        let raw = match Keys::ours()? {
+            Keys::Elsewhere => return Ok(()),
+            Keys::Terminal(terminal) => Some(Raw::make(terminal)?),
+            Keys::Stream => None,
+        };
+        self.input = Some(Input { _raw: raw });
+        let mut to_program = File::from(self.master.try_clone()?);
+        // Nobody waits for this one: a read of our standard input may never end.
+        thread::Builder::new().name("relay-input".to_owned()).spawn(move || {
+            pass_on(&mut io::stdin().lock(), |bytes| to_program.write_all(bytes));
+        })?;
+        Ok(())
+    }
+
     /// Gives the program's terminal the size of ours.
     pub(crate) fn resize(&self) {
         if let Err(error) = terminal::resize(&self.master.as_fd(), Size::ours()) {

@@ -94,6 +94,9 @@ impl Running {
                 self.look(order, tell);
                 return Ok(self.over(order, end));
             }
+            if let Some(relay) = &mut self.relay {
+                relay.take_input().map_err(failed)?;
+            }
             let patience = if self.stranger.is_some() || self.leaving.is_some() { CLOSE_LOOK } else { LOOK };
             if let Some(taken) = signal::take(&held(), patience).map_err(failed)? {
                 self.act(taken, order, tell);

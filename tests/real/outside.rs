@@ -113,6 +113,34 @@ fn a_key_that_interrupts_ends_the_program_at_its_new_terminal() {
 }
 
 #[test]
+fn a_restorer_in_the_background_passes_keys_on_once_it_is_in_the_foreground() {
+    let lab = Lab::new();
+    let talker =
+        format!("echo $$ >{}; exec {} stdin", lab.path("pid").display(), program("talker").display());
+    let mut terminal = under_a_terminal(&lab, &talker, "first.out");
+    let types = |terminal: &mut Child, line: &str, output: &str| {
+        terminal.stdin.as_mut().expect("a pipe").write_all(format!("{line}\n").as_bytes()).expect("keys");
+        let heard = format!("heard {line}");
+        eventually(&heard, || text(&lab, output).contains(&heard).then_some(()));
+    };
+    types(&mut terminal, "one", "first.out");
+    let pid = text(&lab, "pid").trim().parse().expect("a process id");
+    send(pid, USR2);
+    lab.wait_for_checkpoint(1);
+    send(pid, KILL);
+    end_of(&mut terminal);
+
+    let restorer = selfdump().get_program().display().to_string();
+    let restored = "until grep -q restored second.out; do sleep 0.1; done";
+    let line = format!("cd {}; set -m; {restorer} restore talker & {restored}; fg", lab.path("").display());
+    let mut terminal = under_a_terminal(&lab, &line, "second.out");
+    let back = Alone::new(pid);
+    types(&mut terminal, "two", "second.out");
+    send(back.pid, KILL);
+    end_of(&mut terminal);
+}
+
+#[test]
 fn a_detached_program_that_had_a_terminal_is_refused_where_there_is_none() {
     let [_, leader] = ways_to_start();
     let lab = Lab::new();
