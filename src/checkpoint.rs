@@ -29,7 +29,7 @@ use crate::store::life::Life;
 use crate::store::manifest::{Criu, FORMAT_VERSION, Manifest, Program};
 use crate::store::retention::Keep;
 use crate::store::runtime;
-use crate::sys::{self, crash};
+use crate::sys::{self, crash, procfs};
 use copies::Copies;
 
 /// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
@@ -168,9 +168,9 @@ fn beside_the_memory(draft: &Draft) -> Result<Bytes> {
     let images = draft.images();
     let free =
         sys::disk::free_space(&images).map_err(|source| Error::io("look for space at", &images, source))?;
-    let memory: Bytes = sys::procfs::tree(sys::process::id())
+    let memory: Bytes = procfs::tree(sys::process::id())
         .into_iter()
-        .map(|pid| Bytes(sys::procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024))
+        .map(|pid| Bytes(procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024))
         .sum();
     let wanted = Bytes(memory.0.saturating_add(BESIDE_THE_MEMORY.0));
     free.0.checked_sub(wanted.0).map(Bytes).ok_or_else(|| {
@@ -229,12 +229,12 @@ fn save(
 ) -> Result<Checkpoint> {
     let images = draft.images();
     let stats = image::dump_stats(&images).map_err(unreadable)?;
-    let processes = identified(image::processes(&images).map_err(unreadable)?);
+    let processes = identified(image::processes(&images).map_err(unreadable)?, taken);
     let copies = match &order.copies {
         Some(copies) if answer.copied => copies.made(draft, &processes)?,
         _ => Vec::new(),
     };
-    let executable = sys::procfs::executable(subject.life.pid).unwrap_or_default();
+    let executable = procfs::executable(subject.life.pid).unwrap_or_default();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         id: draft.id(),
@@ -249,7 +249,7 @@ fn save(
             selfdump: env!("CARGO_PKG_VERSION").to_owned(),
             file_rules: subject.settings.files.clone(),
             mapped: mapped(&processes),
-            cpu_features: sys::procfs::cpu_features(),
+            cpu_features: procfs::cpu_features(),
             runtime: runtime::folder(),
             copy_files: subject.settings.copy_files.clone(),
         },
@@ -269,13 +269,14 @@ fn save(
     Ok(Checkpoint { size: manifest.size(), stats: manifest.stats, id: manifest.id, path, taken, processes })
 }
 
-/// Adds which files they were, which the images don't have. What was closed since, or lost its name, stays without.
-fn identified(mut processes: Vec<Process>) -> Vec<Process> {
+/// Adds which files they were, which the images don't have. What lost its name since then stays without.
+fn identified(mut processes: Vec<Process>, taken: SystemTime) -> Vec<Process> {
     for process in &mut processes {
         for open in &mut process.descriptors {
             // Only regular files have a position.
             if let (Some(path), Some(_)) = (&open.path, open.position_bytes) {
-                open.identity = sys::procfs::file_identity(process.pid, open.fd, path);
+                open.identity = procfs::file_identity(process.pid, open.fd, path)
+                    .or_else(|| procfs::identity_of_closed(process.pid, open.fd, path, taken));
             }
         }
     }
@@ -285,7 +286,7 @@ fn identified(mut processes: Vec<Process>) -> Vec<Process> {
 /// What has to be there as it is for the program to come back.
 fn mapped(processes: &[Process]) -> Vec<MappedFile> {
     let paths: BTreeSet<PathBuf> =
-        processes.iter().flat_map(|process| sys::procfs::executable_mappings(process.pid)).collect();
+        processes.iter().flat_map(|process| procfs::executable_mappings(process.pid)).collect();
     let with_build_id = |path: PathBuf| {
         let build_id = sys::elf::build_id(&path).ok()?;
         Some(MappedFile { path, build_id })

@@ -222,6 +222,14 @@ pub(crate) fn file_identity(pid: i32, fd: i32, path: &Path) -> Option<FileIdenti
     (self::identity(&named) == identity).then_some(identity)
 }
 
+/// Which regular file a descriptor referred to that has been closed since that moment: the one at `path`, if that is as
+/// old.
+pub(crate) fn identity_of_closed(pid: i32, fd: i32, path: &Path, since: SystemTime) -> Option<FileIdentity> {
+    let is_closed = fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).is_err();
+    let file = fs::metadata(path).ok().filter(|file| is_closed && file.is_file())?;
+    file.created().is_ok_and(|made| made < since).then(|| identity(&file))
+}
+
 /// Which file it is.
 pub(crate) fn identity(file: &fs::Metadata) -> FileIdentity {
     let made = file.created().ok().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -423,5 +431,17 @@ mod tests {
     fn inodes_are_read_from_the_names_of_pipes_and_sockets() {
         assert_eq!(inode_of(Path::new("socket:[99]"), "socket"), Some(99));
         assert_eq!(inode_of(Path::new("pipe:[99]"), "socket"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_closed_is_known_by_its_path_if_it_is_as_old() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (_, path) = file.keep().unwrap();
+        let made = fs::metadata(&path).unwrap().created().unwrap();
+        let known = |fd, since| identity_of_closed(super::super::process::id(), fd, &path, since);
+        let later = made + std::time::Duration::from_secs(1);
+        assert!(known(99_999, later).is_some());
+        assert_eq!((known(99_999, made), known(0, later)), (None, None), "a newer one, and one that is open");
+        fs::remove_file(&path).unwrap();
     }
 }
