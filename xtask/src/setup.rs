@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use selfdump_cli::setup::{ensure as ensure_criu, find_program};
 
-use crate::cargo;
+use crate::{cargo, machine};
 
 /// A package of the machine's own, installed only where its program is missing.
 struct Package {
@@ -52,6 +52,7 @@ pub fn run() -> Result<()> {
 /// All that the tests need.
 pub fn everything() -> Result<Criu> {
     packages()?;
+    machine::ensure()?;
     let oldest = ensure_criu(&cargo::target()?.join("criu-4.1.1"), "trixie", &mut stdout())?;
     Ok(Criu { current: current_criu()?, oldest })
 }

@@ -65,7 +65,7 @@ fn the_entry_point_leaves_when_it_is_stopped_and_goes_on_in_the_next_container()
 
     let next = Container::start(&lab);
     eventually("its next lines", || (lines(&file) > before).then_some(()));
-    order(&lab, "exit 3");
+    order(&lab.path("order"), "exit 3");
     assert_eq!(next.status(), Some(3));
     unbroken(&file);
     let said = fs::read_to_string(lab.path("container.out")).expect("what it says");

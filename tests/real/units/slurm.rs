@@ -195,7 +195,7 @@ fn a_job_whose_time_is_over_is_put_back_in_the_queue_and_ends_with_the_right_res
     assert_eq!(field("Restarts"), "1");
     eventually("its next lines", || (lines(&file) > before + 10).then_some(()));
 
-    order(&lab, "exit 0");
+    order(&lab.path("order"), "exit 0");
     eventually("its end", || (field("JobState") == "COMPLETED").then_some(()));
     assert_eq!(field("ExitCode"), "0:0");
     unbroken(&file);
@@ -217,7 +217,7 @@ fn a_job_that_is_cancelled_leaves_with_a_checkpoint_and_another_one_of_its_name_
 
     let second = submit(&cluster, &lab, &named);
     eventually("its next lines", || (lines(&file) > before + 10).then_some(()));
-    order(&lab, "exit 3");
+    order(&lab.path("order"), "exit 3");
     eventually("its end", || (cluster.field(&second, "JobState")? == "FAILED").then_some(()));
     assert_eq!(cluster.field(&second, "ExitCode").as_deref(), Some("3:0"));
     assert!(cluster.said().contains("restored kept/"), "{}", cluster.said());
