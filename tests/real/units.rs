@@ -1,7 +1,8 @@
-//! The ready-made files in `contrib`: the service as systemd reads it, the entry point in a container's namespaces, and
-//! the job in the queue of a real Slurm.
+//! The ready-made files in `contrib`: the service under a real systemd, the entry point in a container of a real
+//! runtime, and the job in the queue of a real Slurm.
 
 mod container;
+mod machine;
 mod slurm;
 mod systemd;
 

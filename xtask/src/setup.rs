@@ -16,7 +16,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 9] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
@@ -29,6 +29,7 @@ const PACKAGES: [Package; 8] = [
         program: "systemd-analyze",
         why: "the tests let it judge the ready-made service",
     },
+    Package { name: "runc", program: "runc", why: "the tests start the ready-made container with it" },
     Package { name: "slurmctld", program: "slurmctld", why: "the tests put the ready-made job in its queue" },
     Package { name: "slurmd", program: "slurmd", why: "it is the node that the tests' job runs on" },
     Package {
