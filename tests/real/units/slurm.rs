@@ -264,7 +264,7 @@ fn makes_way(preemption: Preemption) -> String {
 
 #[test]
 fn a_job_that_is_preempted_without_a_notice_leaves_while_it_is_killed_and_goes_on() {
-    let said = makes_way(Preemption { grace: 1, more: "" });
+    let said = makes_way(Preemption { grace: 0, more: "" });
     assert!(said.contains("DUE TO PREEMPTION"), "{said}");
 }
 
