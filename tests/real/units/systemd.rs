@@ -62,13 +62,14 @@ impl Machine {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Waits until the service has come back so many times since this boot, and has gone on from there.
-    fn wait_for_return(&self, times: usize, file: &Path) {
+    /// Waits until the service has come back so many times since this boot, and has gone further than that: what it
+    /// wrote after its checkpoint it writes again.
+    fn wait_for_return(&self, times: usize, file: &Path, before: usize) {
         eventually("its return", || {
             (self.journal().matches("restored errand/").count() >= times).then_some(())
         });
-        let lines_then = lines(file);
-        eventually("its next lines", || (lines(file) > lines_then + 10).then_some(()));
+        eventually("its next lines", || (lines(file) > before + 10).then_some(()));
+        unbroken(file);
     }
 
     /// Shuts it down as for a reboot.
@@ -122,8 +123,7 @@ fn the_service_goes_on_after_a_stop_a_crash_the_end_of_its_runner_and_a_reboot()
     let end = ["ActiveState", "Result", "ExecMainStatus"].map(|name| machine.property(name));
     assert_eq!(end, ["inactive", "success", "75"], "{}", machine.journal());
     machine.service(&["start"]);
-    machine.wait_for_return(1, &file);
-    assert!(unbroken(&file) > at_the_stop);
+    machine.wait_for_return(1, &file, at_the_stop);
 
     // SIGUSR2 to the service is a checkpoint; with that it goes on after a crash.
     let newest = || lab.checkpoints().pop();
@@ -131,21 +131,18 @@ fn the_service_goes_on_after_a_stop_a_crash_the_end_of_its_runner_and_a_reboot()
     machine.service(&["kill", "--kill-whom=main", "--signal=USR2"]);
     eventually("a checkpoint", || (newest() > before).then_some(()));
     send(machine.0.process("errand"), KILL);
-    machine.wait_for_return(2, &file);
+    machine.wait_for_return(2, &file, lines(&file));
     assert_eq!(machine.property("NRestarts"), "0", "that was the runner's business");
-    unbroken(&file);
 
     send(machine.0.process("selfdump"), KILL);
-    machine.wait_for_return(3, &file);
+    machine.wait_for_return(3, &file, lines(&file));
     assert_eq!(machine.property("NRestarts"), "1", "systemd's");
-    unbroken(&file);
 
     // A shutdown is a stop as well, and a boot is a start.
     machine.shut_down();
     let at_the_shutdown = unbroken(&file);
     let machine = Machine::boot(&lab, &root);
-    machine.wait_for_return(1, &file);
-    assert!(unbroken(&file) > at_the_shutdown);
+    machine.wait_for_return(1, &file, at_the_shutdown);
 
     order(&root.join("var/lib/order"), "exit 0");
     eventually("its end", || (machine.property("ActiveState") == "inactive").then_some(()));
