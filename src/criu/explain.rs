@@ -61,9 +61,10 @@ pub(super) fn failure(operation: Operation, mut failure: CriuFailure, output: Op
             Error::new(rule.kind, format!("CRIU: {} failed: {}", operation.name(), rule.cause)).with_hint(rule.remedy)
         }
         // Without the capabilities that it needs CRIU ends before it has a log to say so in.
-        (None, Some(REFUSED)) if failure.lines.is_empty() && output.is_some() && !process::is_root() => {
-            Error::new(ErrorKind::CapabilityMissing, format!("CRIU refused the request for {} (errno 56), probably because it lacks capabilities", operation.name()))
-                .with_hint("run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, or run as root; `selfdump setup` tells more")
+        (None, Some(REFUSED)) if failure.lines.is_empty() && output.is_some() && !process::may_administer() => {
+            let (cause, remedy) = lacking();
+            Error::new(ErrorKind::CapabilityMissing, format!("CRIU refused the request for {} (errno 56), probably because {cause}", operation.name()))
+                .with_hint(remedy)
         }
         (None, Some(REFUSED)) if failure.lines.is_empty() => {
             Error::new(ErrorKind::Refused, format!("CRIU refused the request for {} (errno 56)", operation.name()))
@@ -76,6 +77,18 @@ pub(super) fn failure(operation: Operation, mut failure: CriuFailure, output: Op
         }
     };
     error.with_criu(failure)
+}
+
+/// What a CRIU lacks that says nothing, and the remedy.
+fn lacking() -> (&'static str, &'static str) {
+    if process::is_root() {
+        ("CAP_SYS_ADMIN is missing", "give CRIU that capability (in a container, `--cap-add SYS_ADMIN`)")
+    } else {
+        (
+            "it lacks capabilities",
+            "run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, or run as root; `selfdump setup` tells more",
+        )
+    }
 }
 
 fn number(errno: Option<i32>) -> String {

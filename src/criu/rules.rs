@@ -89,6 +89,24 @@ const RULES: &[Rule] = &[
         remedy: "run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, or restore as root",
     },
     Rule {
+        line: &["Unable to set a monotonic clock offset", "Operation not permitted"],
+        kind: ErrorKind::CapabilityMissing,
+        cause: "CRIU can't give the program the clocks that it had: CAP_SYS_TIME is missing",
+        remedy: "give CRIU that capability (in a container, `--cap-add SYS_TIME`)",
+    },
+    Rule {
+        line: &["SO_SNDBUFFORCE", "Operation not permitted"],
+        kind: ErrorKind::CapabilityMissing,
+        cause: "CRIU can't make its sockets: CAP_NET_ADMIN is missing",
+        remedy: "give CRIU that capability (in a container, `--cap-add NET_ADMIN`)",
+    },
+    Rule {
+        line: &["Unable create a network namespace", "Operation not permitted"],
+        kind: ErrorKind::CapabilityMissing,
+        cause: "CRIU can't look at what this kernel can do: CAP_SYS_ADMIN is missing",
+        remedy: "give CRIU that capability (in a container, `--cap-add SYS_ADMIN`)",
+    },
+    Rule {
         line: &["Can't open vma"],
         kind: ErrorKind::FileChanged,
         cause: "a program, library or other mapped file is not the one that was in use at the checkpoint",
@@ -223,9 +241,14 @@ const RULES: &[Rule] = &[
 ];
 
 /// Errors that CRIU logs in runs that succeed: on machines without CAP_SYS_RESOURCE, or where /run is no
-/// tmpfs.
-const HARMLESS: &[&str] =
-    &["Can't setup RLIMIT_NOFILE for self", "kdat cache", "Can't keep kdat", "Will fail to restore"];
+/// tmpfs, and in containers, which have no tun devices.
+const HARMLESS: &[&str] = &[
+    "Can't setup RLIMIT_NOFILE for self",
+    "kdat cache",
+    "Can't keep kdat",
+    "Will fail to restore",
+    "Unable to create tun: No such file",
+];
 
 /// The rule for what happened, and which line it is about.
 pub(super) fn find(lines: &[String]) -> Option<(&'static Rule, usize)> {

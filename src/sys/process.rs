@@ -1,5 +1,6 @@
 //! Who we are, who waits for whom.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
@@ -44,6 +45,15 @@ pub(crate) fn exit_at_once(status: u8) -> ! {
 /// Whether we run with root's rights.
 pub(crate) fn is_root() -> bool {
     unistd::geteuid().is_root()
+}
+
+/// Whether we have CAP_SYS_ADMIN, which root of a container may lack.
+pub(crate) fn may_administer() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_some_and(|set| set >> CAP_SYS_ADMIN & 1 == 1)
 }
 
 /// Our real and effective user id.

@@ -1,15 +1,17 @@
-//! A server under load: it comes back with its state, at its port, and its clients go on.
+//! An HTTP server under load: it comes back with its state, at its port, and its clients go on.
 
 use std::ffi::CString;
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::ptr;
-use std::sync::Arc;
+use std::str;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,63 +22,115 @@ const CLIENTS: usize = 10;
 
 /// A client that counts a counter of its own up, and connects anew whenever it has lost its server.
 struct Client {
-    /// What the server has acknowledged last.
-    acknowledged: Arc<AtomicU64>,
-    connections: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a client has seen of its server.
+#[derive(Default)]
+struct Seen {
+    /// The last answer.
+    acknowledged: AtomicU64,
+    /// The first answer of each connection.
+    firsts: Mutex<Vec<u64>>,
+    stop: AtomicBool,
 }
 
 impl Client {
     fn start(number: usize, port: u16) -> Client {
-        let (acknowledged, connections, stop) = (Arc::default(), Arc::default(), Arc::default());
-        let mut client = Client { acknowledged, connections, stop, thread: None };
-        let (acknowledged, connections, stop) =
-            (Arc::clone(&client.acknowledged), Arc::clone(&client.connections), Arc::clone(&client.stop));
-        client.thread = Some(std::thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
+        let seen = Arc::new(Seen::default());
+        let thread = {
+            let seen = Arc::clone(&seen);
+            std::thread::spawn(move || {
+                while !seen.stop.load(Ordering::Relaxed) {
+                    // The end of a connection is the end of its server.
+                    let _ = Connection::open(port).and_then(|server| count_up(number, server, &seen));
                     std::thread::sleep(Duration::from_millis(20));
-                    continue;
-                };
-                // One that is silent for so long has forgotten this connection.
-                server.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
-                connections.fetch_add(1, Ordering::Relaxed);
-                count_up(number, &server, &acknowledged, &stop);
-            }
-        }));
-        client
+                }
+            })
+        };
+        Client { seen, thread: Some(thread) }
     }
 
     fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+        self.seen.acknowledged.load(Ordering::Relaxed)
+    }
+
+    fn connections(&self) -> usize {
+        self.seen.firsts.lock().expect("whole").len()
+    }
+
+    /// The first answer of its last connection.
+    fn first(&self) -> u64 {
+        *self.seen.firsts.lock().expect("whole").last().expect("a connection")
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.seen.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.expect("a thread").expect("every answer of a connection is its last one and one more");
         }
     }
 }
 
-fn count_up(number: usize, mut server: &TcpStream, acknowledged: &AtomicU64, stop: &AtomicBool) {
-    let mut answers = BufReader::new(server).lines();
-    while !stop.load(Ordering::Relaxed) && writeln!(server, "add client{number}").is_ok() {
-        let Some(Ok(answer)) = answers.next() else { return };
-        acknowledged.store(answer.parse().expect("a number"), Ordering::Relaxed);
+/// Counts up over one connection, for as long as that lasts.
+fn count_up(number: usize, mut server: Connection, seen: &Seen) -> io::Result<()> {
+    let mut last = None;
+    while !seen.stop.load(Ordering::Relaxed) {
+        let answer = server.ask("POST", &format!("client{number}"))?;
+        match last {
+            Some(last) => assert_eq!(answer, last + 1, "client {number}"),
+            None => seen.firsts.lock().expect("whole").push(answer),
+        }
+        last = Some(answer);
+        seen.acknowledged.store(answer, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// A connection that is kept for one request after the other.
+struct Connection(TcpStream);
+
+impl Connection {
+    fn open(port: u16) -> io::Result<Connection> {
+        let server = TcpStream::connect(("127.0.0.1", port))?;
+        // One that is silent for so long has forgotten this connection.
+        server.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Connection(server))
+    }
+
+    /// The value of a counter.
+    fn ask(&mut self, method: &str, counter: &str) -> io::Result<u64> {
+        let head = format!("{method} /counters/{counter} HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n");
+        self.0.write_all(head.as_bytes())?;
+        let mut answer = Vec::new();
+        loop {
+            let mut part = [0; 1024];
+            let count = self.0.read(&mut part)?;
+            if count == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            answer.extend_from_slice(&part[..count]);
+            if let Some(body) = body(&answer) {
+                return Ok(body.parse().expect("a number"));
+            }
+        }
     }
 }
 
-/// One question, over a connection of its own.
-fn ask(port: u16, question: &str) -> Option<String> {
-    let mut server = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    server.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
-    writeln!(server, "{question}").ok()?;
-    BufReader::new(server).lines().next()?.ok()
+/// The body of an answer, once that is there as a whole.
+fn body(answer: &[u8]) -> Option<&str> {
+    let mut headers = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = response.parse(answer).expect("HTTP") else { return None };
+    assert_eq!(response.code, Some(200));
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("Content-Length"));
+    let length: usize = str::from_utf8(length.expect("a length").value).unwrap().parse().expect("a number");
+    answer.get(start..start + length).map(|body| str::from_utf8(body).expect("text"))
 }
 
 /// `lock` is what follows from the firewall tools that the server finds.
@@ -98,25 +152,37 @@ fn comes_back_with_its_state(lab: &Lab, server: Subject, lock: &str) {
     assert_eq!((&needs["tcp_established"], needs["network_lock"].as_str()), (&true.into(), Some(lock)));
     let after: Vec<u64> = clients.iter().map(Client::acknowledged).collect();
     all("the clients go on over the same connections", &|client, number| {
-        client.acknowledged() > after[number]
+        client.acknowledged() > after[number] + 10
     });
-    assert!(clients.iter().all(|client| client.connections.load(Ordering::Relaxed) == 1), "none was lost");
+    assert!(clients.iter().all(|client| client.connections() == 1), "none was lost");
 
     server.crash();
-    let known: Vec<u64> = clients.iter().map(|client| client.connections.load(Ordering::Relaxed)).collect();
     let back = bring_back(lab, "server");
-    let counters: Vec<u64> = (0..CLIENTS)
-        .map(|number| eventually("an answer", || ask(port, &format!("get client{number}"))?.parse().ok()))
-        .collect();
-    for number in 0..CLIENTS {
-        assert!(counters[number] >= before[number], "client {number}: {counters:?} after {before:?}");
+    all("every client connects anew", &|client, _| client.connections() == 2);
+    for (number, client) in clients.iter().enumerate() {
+        // It counts on from the checkpoint: the one request more is one that wasn't answered then.
+        let in_checkpoint = before[number]..=after[number] + 1;
+        assert!(in_checkpoint.contains(&(client.first() - 1)), "{}: {in_checkpoint:?}", client.first());
     }
-    all("every client connects anew and goes on", &|client, number| {
-        client.connections.load(Ordering::Relaxed) > known[number]
-            && client.acknowledged() > counters[number] + 10
-    });
+    all("every client goes on", &|client, _| client.acknowledged() > client.first() + 10);
     drop(clients);
+    every_change_is_in_the_journal_once(lab, port);
     back.program.crash();
+}
+
+/// What was counted between the checkpoint and the crash is forgotten in memory and in the file alike.
+fn every_change_is_in_the_journal_once(lab: &Lab, port: u16) {
+    let mut server = Connection::open(port).expect("a connection");
+    let journal = fs::read_to_string(lab.path("journal.txt")).expect("the journal");
+    let mut changes = 0;
+    for number in 0..CLIENTS {
+        let value = server.ask("GET", &format!("client{number}")).expect("an answer");
+        let own = format!("client{number} ");
+        let counted: Vec<&str> = journal.lines().filter_map(|line| line.strip_prefix(&own)).collect();
+        assert_eq!(counted, (1..=value).map(|value| value.to_string()).collect::<Vec<_>>(), "{own}");
+        changes += counted.len();
+    }
+    assert_eq!(journal.lines().count(), changes);
 }
 
 #[test]
@@ -133,7 +199,8 @@ fn a_server_with_ten_clients_comes_back_with_its_state() {
     };
     let lab = Lab::new();
     // As for many a user: the folders of root's programs, where iptables is, aren't on it.
-    let server = lab.program("server").arg("0").env("PATH", "/usr/bin:/bin").start();
+    let server = lab.program("server").arg("0").arg(lab.path("journal.txt"));
+    let server = server.env("PATH", "/usr/bin:/bin").start();
     comes_back_with_its_state(&lab, server, lock);
 }
 
@@ -141,7 +208,7 @@ fn a_server_with_ten_clients_comes_back_with_its_state() {
 fn a_server_with_ten_clients_comes_back_where_there_is_no_firewall() {
     let lab = Lab::new();
     let mut command = Command::new(program("server"));
-    command.arg("0");
+    command.arg("0").arg(lab.path("journal.txt"));
     hide_the_firewall(&mut command, &lab.path("server.out"));
     let server = lab.launch(command, "server").start();
     comes_back_with_its_state(&lab, server, "skip");

@@ -1,8 +1,10 @@
-//! The ready-made files in `contrib`: the service as systemd reads it, the entry point in a container's namespaces, and
-//! the job in the queue of a real Slurm.
+//! The ready-made files in `contrib`: the service under a real systemd, the entry point in a container of a real
+//! runtime, and the job in the queue of a real Slurm.
 
 mod container;
+mod machine;
 mod slurm;
+mod systemd;
 
 use std::ffi::OsString;
 use std::fs;
@@ -39,9 +41,10 @@ fn lines(file: &Path) -> usize {
 }
 
 /// Tells `errand` how to end: whole or not at all.
-fn order(lab: &Lab, text: &str) {
-    fs::write(lab.path("order.new"), text).expect("an order");
-    fs::rename(lab.path("order.new"), lab.path("order")).expect("an order");
+fn order(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, text).expect("an order");
+    fs::rename(&new, file).expect("an order");
 }
 
 /// What systemd has to say of this service, in a root of its own where the command is installed.

@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod codegen;
 mod demo;
+mod machine;
 mod session;
 mod setup;
 mod test;

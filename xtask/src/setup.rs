@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use selfdump_cli::setup::{ensure as ensure_criu, find_program};
 
-use crate::cargo;
+use crate::{cargo, machine};
 
 /// A package of the machine's own, installed only where its program is missing.
 struct Package {
@@ -16,7 +16,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 9] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
@@ -29,6 +29,7 @@ const PACKAGES: [Package; 8] = [
         program: "systemd-analyze",
         why: "the tests let it judge the ready-made service",
     },
+    Package { name: "runc", program: "runc", why: "the tests start the ready-made container with it" },
     Package { name: "slurmctld", program: "slurmctld", why: "the tests put the ready-made job in its queue" },
     Package { name: "slurmd", program: "slurmd", why: "it is the node that the tests' job runs on" },
     Package {
@@ -52,6 +53,7 @@ pub fn run() -> Result<()> {
 /// All that the tests need.
 pub fn everything() -> Result<Criu> {
     packages()?;
+    machine::ensure()?;
     let oldest = ensure_criu(&cargo::target()?.join("criu-4.1.1"), "trixie", &mut stdout())?;
     Ok(Criu { current: current_criu()?, oldest })
 }

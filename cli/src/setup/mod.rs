@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+pub use apt::{download as download_packages, unpack as unpack_package};
 pub use command::find as find_program;
 pub use probe::{Failure, Stage, Version, probe};
 

@@ -1,73 +1,148 @@
-//! The entry point as the first process of a pid and a mount namespace, as a container's runtime starts it.
+//! The entry point as the first process of a container, under a real runtime: runc, which podman and Docker use.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use serde_json::{Value, json};
 
+use super::machine::{Host, cgroup, criu_prefix, files, install};
 use super::*;
 use crate::harness::send;
 
-/// It ends when it is dropped, and all that runs in it.
-struct Container(Child);
+/// What docs/units.md tells to give to the container, besides what a container has.
+const MORE: [&str; 4] = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_TIME", YAMAS];
 
-impl Container {
-    fn start(lab: &Lab) -> Container {
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]);
-        // What CRIU is to dump has to be open in the namespaces that it is dumped in.
-        unshare.args([r#"exec setsid "$@" < /dev/null >> "$0" 2>&1"#]).arg(lab.path("container.out"));
-        unshare.arg(ready_made("container/entrypoint.sh"));
-        unshare.arg(program("errand")).arg(lab.path("errand.txt")).arg(lab.path("order"));
-        unshare.envs(lab.environment()).env("SELFDUMP_EVERY", "1h").env("PATH", path());
-        unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: it makes one system call, which allocates nothing.
-        unsafe { unshare.pre_exec(close_what_is_inherited) };
-        Container(unshare.spawn().expect("unshare, of util-linux"))
+/// It is only missing where the kernel has Yama.
+const YAMAS: &str = "CAP_SYS_PTRACE";
+
+/// What a container has: the same as in podman.
+const USUAL: [&str; 11] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// What containers are started from, one after the other: with the same files, volume and capabilities.
+struct Image {
+    lab: Lab,
+}
+
+impl Image {
+    /// With no filter of system calls, or with this one.
+    fn new(capabilities: &[&str], filter: Option<Value>) -> Image {
+        let lab = Lab::new();
+        let root = files(&lab);
+        install(&ready_made("container/entrypoint.sh"), &root.join("usr/bin/entrypoint.sh"));
+        fs::create_dir(lab.path("volume")).expect("a folder");
+        let mut config = configuration(&lab, &root, capabilities);
+        config["linux"]["seccomp"] = json!(filter);
+        fs::write(lab.path("config.json"), config.to_string()).expect("config.json");
+        Image { lab }
     }
 
-    /// As `podman stop` does.
-    fn stop(&self) {
-        let children = format!("/proc/{0}/task/{0}/children", self.0.id());
-        let first = eventually("its first process", || {
-            let children = fs::read_to_string(&children).unwrap_or_default();
-            children.split_whitespace().next().and_then(|pid| pid.parse().ok())
+    /// Starts a container.
+    fn start(&self) -> Host {
+        let mut runc = Command::new("runc");
+        runc.arg("--root").arg(self.lab.path("runc"));
+        runc.args(["run", "--bundle"]).arg(self.lab.path("")).arg("train");
+        Host::start(&self.lab, &runc)
+    }
+
+    /// Starts one, and waits until the program has written more lines than that.
+    fn start_and_wait(&self, before: usize) -> Host {
+        let mut host = self.start();
+        eventually("its lines", || {
+            assert!(!host.has_ended(), "{}", host.said());
+            (lines(&self.file()) > before).then_some(())
         });
-        send(first, libc::SIGTERM);
+        host
     }
 
-    fn status(mut self) -> Option<i32> {
-        eventually("its end", || self.0.try_wait().expect("a child")).code()
+    /// What its containers have said.
+    fn said(&self) -> String {
+        fs::read_to_string(self.lab.path("host.out")).expect("what they say")
     }
-}
 
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    fn file(&self) -> PathBuf {
+        self.lab.path("volume/errand.txt")
     }
 }
 
-/// What somebody above us has left open would be open in the program, in a mount namespace that CRIU doesn't see.
-fn close_what_is_inherited() -> std::io::Result<()> {
-    // SAFETY: plain numbers; it only marks descriptors.
-    let marked = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
-    if marked == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+/// As `podman stop` does; returns the container's status.
+fn stop(mut host: Host) -> Option<i32> {
+    send(host.process("selfdump"), libc::SIGTERM);
+    host.status()
+}
+
+/// runc's own idea of a container, made into what the Containerfile says.
+fn configuration(lab: &Lab, root: &Path, capabilities: &[&str]) -> Value {
+    let spec = Command::new("runc").arg("spec").current_dir(lab.path("")).status();
+    assert!(spec.expect("runc: run `cargo xtask setup`, which gets it").success());
+    let file = lab.path("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
+    config["root"] = json!({ "path": root });
+    config["linux"]["cgroupsPath"] = json!(format!("/{}/container", cgroup(lab)));
+    let process = &mut config["process"];
+    process["terminal"] = json!(false);
+    process["args"] = json!(["entrypoint.sh", "/usr/bin/errand", "/volume/errand.txt", "/volume/order"]);
+    process["env"] = json!([
+        "PATH=/usr/sbin:/usr/bin",
+        "SELFDUMP_DIR=/volume/checkpoints",
+        "SELFDUMP_EVERY=1h",
+        format!("SELFDUMP_CRIU={}", lab.criu.display()),
+    ]);
+    for set in ["bounding", "effective", "permitted"] {
+        process["capabilities"][set] = json!(capabilities);
+    }
+    let bind = |from: &Path, to: &Path, mode| json!({ "source": from, "destination": to, "options": ["bind", mode] });
+    let mounts = config["mounts"].as_array_mut().expect("a list");
+    mounts.push(bind(&criu_prefix(), &criu_prefix(), "ro"));
+    mounts.push(bind(&lab.path("volume"), Path::new("/volume"), "rw"));
+    config
 }
 
 #[test]
 fn the_entry_point_leaves_when_it_is_stopped_and_goes_on_in_the_next_container() {
-    let lab = Lab::new();
-    let file = lab.path("errand.txt");
-    let first = Container::start(&lab);
-    eventually("its first lines", || (lines(&file) > 10).then_some(()));
-    first.stop();
-    assert_eq!(first.status(), Some(75));
-    let before = unbroken(&file);
+    let image = Image::new(&[&USUAL[..], &MORE].concat(), None);
+    assert_eq!(stop(image.start_and_wait(10)), Some(75));
+    let before = unbroken(&image.file());
 
-    let next = Container::start(&lab);
-    eventually("its next lines", || (lines(&file) > before).then_some(()));
-    order(&lab, "exit 3");
+    let mut next = image.start_and_wait(before);
+    order(&image.lab.path("volume/order"), "exit 3");
     assert_eq!(next.status(), Some(3));
-    unbroken(&file);
-    let said = fs::read_to_string(lab.path("container.out")).expect("what it says");
-    assert!(said.contains("restored errand/"), "{said}");
+    unbroken(&image.file());
+    assert!(next.said().contains("restored errand/"), "{}", next.said());
+}
+
+#[test]
+fn a_container_that_lacks_a_capability_is_told_which() {
+    for missing in MORE.into_iter().filter(|capability| *capability != YAMAS) {
+        let rest = MORE.into_iter().filter(|capability| *capability != missing);
+        let image = Image::new(&USUAL.into_iter().chain(rest).collect::<Vec<_>>(), None);
+        // Where there is a checkpoint, it is the restore that fails.
+        let said = match stop(image.start_and_wait(10)) {
+            Some(75) => {
+                let mut next = image.start();
+                assert_eq!(next.status(), Some(125), "{}", next.said());
+                image.said()
+            }
+            _ => image.said(),
+        };
+        assert!(said.contains(&format!("{missing} is missing")), "{missing}: {said}");
+    }
+}
+
+#[test]
+fn a_container_with_a_filter_of_system_calls_is_told_that_it_keeps_criu_out() {
+    // Whatever it filters: CRIU has to suspend it, and nobody may who has one himself.
+    let harmless = json!({ "names": ["swapon"], "action": "SCMP_ACT_ERRNO" });
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [harmless] });
+    let image = Image::new(&[&USUAL[..], &MORE].concat(), Some(filter));
+    assert_eq!(stop(image.start_and_wait(10)), Some(128 + libc::SIGTERM));
+    assert!(image.said().contains("seccomp profile keeps CRIU out"), "{}", image.said());
 }

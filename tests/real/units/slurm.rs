@@ -15,14 +15,24 @@ struct Cluster {
     daemons: Vec<Child>,
 }
 
+/// How a job of the partition `lab` makes way for one of `urgent`: after so many seconds, and with more settings.
+struct Preemption {
+    grace: u32,
+    more: &'static str,
+}
+
 impl Cluster {
     fn start() -> Cluster {
+        Cluster::start_with(Preemption { grace: 0, more: "" })
+    }
+
+    fn start_with(preemption: Preemption) -> Cluster {
         let folder = tempfile::tempdir().expect("a folder for the cluster");
         let mut cluster = Cluster { folder, daemons: Vec::new() };
         for below in ["state", "spool"] {
             fs::create_dir(cluster.path(below)).expect("a folder");
         }
-        fs::write(cluster.path("slurm.conf"), cluster.configuration()).expect("slurm.conf");
+        fs::write(cluster.path("slurm.conf"), cluster.configuration(&preemption)).expect("slurm.conf");
         cluster.start_munge();
         cluster.daemon("slurmctld", &["-D".into(), "-c".into()]);
         cluster.daemon("slurmd", &["-D".into()]);
@@ -58,7 +68,7 @@ impl Cluster {
 
     /// A credential that expires soon, since a job waits for that before it runs again; and a scheduler that looks each
     /// second. Nothing here needs cgroups or accounting.
-    fn configuration(&self) -> String {
+    fn configuration(&self, Preemption { grace, more }: &Preemption) -> String {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
         let host = host.trim().split('.').next().unwrap_or_default();
         let [first, second] = free_ports();
@@ -90,7 +100,11 @@ ReturnToService=2
 KillWait=10
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=1 RealMemory=100
-PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+{more}
+PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={grace}
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 "
         )
     }
@@ -141,7 +155,7 @@ impl Drop for Cluster {
             eprintln!("{}\n{daemons:#?}", self.said());
         }
         // The job's processes aren't children of ours: slurmd has to end them, and takes KillWait for it.
-        self.run("scancel", &["--partition", "lab"]);
+        self.run("scancel", &["--user", "root"]);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(15) && !self.run("squeue", &["-h"]).is_empty() {
             std::thread::sleep(Duration::from_millis(100));
@@ -195,7 +209,7 @@ fn a_job_whose_time_is_over_is_put_back_in_the_queue_and_ends_with_the_right_res
     assert_eq!(field("Restarts"), "1");
     eventually("its next lines", || (lines(&file) > before + 10).then_some(()));
 
-    order(&lab, "exit 0");
+    order(&lab.path("order"), "exit 0");
     eventually("its end", || (field("JobState") == "COMPLETED").then_some(()));
     assert_eq!(field("ExitCode"), "0:0");
     unbroken(&file);
@@ -217,9 +231,46 @@ fn a_job_that_is_cancelled_leaves_with_a_checkpoint_and_another_one_of_its_name_
 
     let second = submit(&cluster, &lab, &named);
     eventually("its next lines", || (lines(&file) > before + 10).then_some(()));
-    order(&lab, "exit 3");
+    order(&lab.path("order"), "exit 3");
     eventually("its end", || (cluster.field(&second, "JobState")? == "FAILED").then_some(()));
     assert_eq!(cluster.field(&second, "ExitCode").as_deref(), Some("3:0"));
     assert!(cluster.said().contains("restored kept/"), "{}", cluster.said());
     unbroken(&file);
+}
+
+/// A job makes way for another, and goes on after that; returns what it said.
+fn makes_way(preemption: Preemption) -> String {
+    let lab = Lab::new();
+    let cluster = Cluster::start_with(preemption);
+    let file = lab.path("errand.txt");
+    let job = submit(&cluster, &lab, &[]);
+    let field = |job, name| cluster.field(job, name).unwrap_or_default();
+    eventually("its lines", || (lines(&file) > 10).then_some(()));
+
+    // The node has one processor.
+    let urgent = ["--parsable", "--partition=urgent", "--output=/dev/null", "--wrap=exec sleep 1"];
+    let urgent = cluster.run("sbatch", &urgent).trim().to_owned();
+    eventually("the other job's end", || (field(&urgent, "JobState") == "COMPLETED").then_some(()));
+    let before = unbroken(&file);
+    eventually("its return", || cluster.said().contains("restored job-").then_some(()));
+    eventually("its next lines", || (lines(&file) > before + 10).then_some(()));
+    assert_eq!(field(&job, "Restarts"), "1");
+
+    order(&lab.path("order"), "exit 0");
+    eventually("its end", || (field(&job, "JobState") == "COMPLETED").then_some(()));
+    unbroken(&file);
+    cluster.said()
+}
+
+#[test]
+fn a_job_that_is_preempted_without_a_notice_leaves_while_it_is_killed_and_goes_on() {
+    let said = makes_way(Preemption { grace: 0, more: "" });
+    assert!(said.contains("DUE TO PREEMPTION"), "{said}");
+}
+
+#[test]
+fn a_job_that_has_notice_of_its_preemption_leaves_at_once_and_goes_on() {
+    // Nobody waits here until that is over.
+    let said = makes_way(Preemption { grace: 600, more: "SlurmctldParameters=preempt_send_user_signal" });
+    assert!(!said.contains("DUE TO PREEMPTION"), "{said}");
 }
