@@ -49,10 +49,10 @@ fn so_does_a_static_one_that_can_not() {
     is_checkpointed_and_comes_back(&Lab::new(), Command::new(static_program("static")));
 }
 
-/// `linked`, built without shared libraries by `cargo xtask test`: target/KIND/TRIPLE/debug/examples/linked.
+/// `linked`, built without shared libraries by `cargo xtask test`: target/KIND/TRIPLE/debug/linked.
 fn static_program(kind: &str) -> PathBuf {
     let built = std::fs::read_dir(target().join(kind)).into_iter().flatten().flatten();
-    let mut programs = built.map(|triple| triple.path().join("debug/examples/linked"));
+    let mut programs = built.map(|triple| triple.path().join("debug/linked"));
     let found = programs.find(|program| program.is_file());
     found.unwrap_or_else(|| panic!("the {kind} program is not built: run `cargo xtask test`"))
 }

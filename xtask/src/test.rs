@@ -46,7 +46,7 @@ pub fn run(filters: &[String]) -> Result<()> {
 /// with the same flags, which can't be.
 fn build_static((folder, flags): (&str, &str)) -> Result<()> {
     let target = host()?;
-    let build = ["build", "-p", "selfdump", "--example", "linked", "--target", &target];
+    let build = ["build", "-p", "linked", "--target", &target];
     let mut command = cargo::cargo(&build)?;
     cargo::run(command.env("CARGO_TARGET_DIR", cargo::target()?.join(folder)).env("RUSTFLAGS", flags))
 }
