@@ -1,15 +1,19 @@
 //! What `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders, private folders.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::ptr;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
 
 use crate::frozen::Bytes;
 
@@ -23,6 +27,19 @@ pub(crate) fn free_space(path: &Path) -> io::Result<Bytes> {
 /// Whether programs can be run from the file system that holds `path`.
 pub(crate) fn allows_programs(path: &Path) -> io::Result<bool> {
     Ok(!statvfs(path)?.flags().contains(FsFlags::ST_NOEXEC))
+}
+
+/// Whether we may execute a file.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    access(path, AccessFlags::X_OK).is_ok()
+}
+
+/// Whether a program is given capabilities by its file (capabilities(7)).
+pub(crate) fn has_capabilities(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let name = c"security.capability".as_ptr();
+    // SAFETY: both are C strings; with a length of zero nothing is written.
+    unsafe { libc::getxattr(path.as_ptr(), name, ptr::null_mut(), 0) > 0 }
 }
 
 /// Writes a program that only this user can run, or even read.
