@@ -72,10 +72,9 @@ fn checked(library: PathBuf) -> Result<PathBuf> {
 ///
 /// Why it can't be, for this program. It runs on without.
 pub(super) fn variable(library: &Path, command: &OsStr) -> Result<(String, OsString)> {
-    match file_of(command).and_then(|file| executed(file, 0)) {
-        Some(file) => fit(&file, library)?,
-        // There is no such program, or it can't be looked at; starting it tells more.
-        None => {}
+    // Where there is no such program, or it can't be looked at, starting it tells more.
+    if let Some(file) = file_of(command).and_then(|file| executed(file, 0)) {
+        fit(&file, library)?;
     }
     let mut value = env::var_os(VARIABLE).unwrap_or_default();
     let is_there = |value: &OsStr| {

@@ -7,6 +7,7 @@
 mod harness;
 
 mod afterlife;
+mod c;
 mod chain;
 mod client;
 mod commands;
