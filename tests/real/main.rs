@@ -14,6 +14,7 @@ mod commands;
 mod copies;
 mod crash;
 mod crowd;
+mod dist;
 mod edges;
 mod failures;
 mod files;
