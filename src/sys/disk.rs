@@ -165,6 +165,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_program_with_capabilities_of_its_own_is_known_as_such() {
+        let program = tempfile::NamedTempFile::new().unwrap();
+        assert!(!has_capabilities(program.path()));
+        let path = CString::new(program.path().as_os_str().as_bytes()).unwrap();
+        // Version 2, effective: CAP_SYS_CHROOT may be used and no other (linux/capability.h).
+        let given: [u32; 5] = [0x0200_0001, 1 << 18, 0, 0, 0];
+        let size = size_of_val(&given);
+        let name = c"security.capability".as_ptr();
+        // SAFETY: the names are C strings, and the value is as long as is said.
+        let set = unsafe { libc::setxattr(path.as_ptr(), name, given.as_ptr().cast(), size, 0) };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+        assert!(has_capabilities(program.path()));
+    }
+
+    #[test]
     fn a_folder_that_can_not_be_made_is_an_error_and_not_tried_for_ever() {
         assert!(make_all_private(Path::new("/proc/no/such/folder")).is_err());
     }

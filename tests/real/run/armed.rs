@@ -6,19 +6,24 @@ use super::*;
 use crate::harness::library;
 
 /// As pyenv has them: a script that asks helpers which python it is to be, and then is that.
-const SHIM: &str = "#!/usr/bin/env bash\n\
-    helper() { (cat /proc/$BASHPID/task/*/comm; echo from the helper) | tr '\\n' ' '; }\n\
-    echo helper: $(helper)\n\
-    sleep 600 &\n\
-    exec \"$(command -v /usr/bin/python3)\" \"$@\"\n";
+const SHIM: &str = r#"#!/usr/bin/env bash
+helper() {
+    cat /proc/$BASHPID/task/*/comm
+    echo from the helper
+}
+echo helper: $(helper | tr '\n' ' ')
+sleep 60 &
+exec "$(command -v /usr/bin/python3)" "$@"
+"#;
 
-const PROGRAM: &str = "import subprocess, time\n\
-    print('python', flush=True)\n\
-    for step in range(100000):\n\
-    \x20   out = subprocess.run(['sh', '-c', 'cat /proc/$$/task/*/comm'], \
-    capture_output=True, text=True).stdout.split()\n\
-    \x20   print('step', step, *out, flush=True)\n\
-    \x20   time.sleep(0.05)\n";
+/// Tells with each step which threads a helper of its own has.
+const PROGRAM: &str = r#"
+import subprocess, time
+for step in range(100000):
+    helper = subprocess.run(['sh', '-c', 'cat /proc/$$/task/*/comm'], capture_output=True, text=True)
+    print('step', step, *helper.stdout.split(), flush=True)
+    time.sleep(0.05)
+"#;
 
 #[test]
 fn behind_a_shim_only_the_program_is_armed_and_stays_so_when_it_is_restored() {
@@ -37,12 +42,9 @@ fn behind_a_shim_only_the_program_is_armed_and_stays_so_when_it_is_restored() {
     assert!(program.to_string_lossy().contains("python3"), "{}", program.display());
     assert_eq!(agents(pid), 1, "{:?}", threads(pid));
     // The helper that is still there, and inherits all that the program does.
-    let helpers = children(pid);
-    assert!(!helpers.is_empty());
-    for child in helpers {
-        assert_eq!((agents(child), threads(child).len()), (0, 1), "{:?}", threads(child));
-        assert!(maps(child).contains("libselfdump.so"), "it is there, and inert");
-    }
+    let helper = sleeping_child(pid);
+    assert_eq!(threads(helper), ["sleep"]);
+    assert!(maps(helper).contains("libselfdump.so"), "it is there, and inert");
 
     run.runner.signal(USR2);
     run.wait_for("saved", 1);
@@ -58,9 +60,12 @@ fn behind_a_shim_only_the_program_is_armed_and_stays_so_when_it_is_restored() {
     for line in after {
         assert!(!line.contains("selfdump"), "{line}");
     }
-    for child in children(pid) {
-        send(child, KILL);
-    }
+    send(sleeping_child(pid), KILL);
+}
+
+fn sleeping_child(pid: i32) -> i32 {
+    let sleeps = |pid: &i32| threads(*pid) == ["sleep"];
+    children(pid).into_iter().find(sleeps).expect("the helper of the shim")
 }
 
 fn maps(pid: i32) -> String {
@@ -88,10 +93,24 @@ fn what_is_preloaded_already_stays() {
 }
 
 #[test]
+fn a_wrapper_that_clears_the_environment_disarms_the_program() {
+    let lab = Lab::new();
+    for (wrapper, agent) in [(&["env"][..], true), (&["env", "-i"], false)] {
+        let mut command = runner(&lab, &["--name", "sh"]);
+        command.args(wrapper).args(["sh", "-c", "sleep 0.2; cat /proc/$$/task/*/comm"]);
+        let done = to_the_end(&lab, command);
+        assert_eq!(text(&done.stdout).contains("selfdump"), agent, "{done:?}");
+    }
+}
+
+#[test]
 fn preloaded_by_hand_it_is_inert() {
     let script = "cat /proc/$$/task/*/comm; kill -USR2 $$; echo still here";
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).env("LD_PRELOAD", library()).env("SELFDUMP_EVERY", "1s");
     let ended = shell.output().expect("a shell");
-    assert!(died_of(ended.status, USR2) && text(&ended.stdout).trim() == "sh", "{ended:?}");
+    assert!(
+        died_of(ended.status, USR2) && text(&ended.stdout).trim() == "sh",
+        "built together with the examples? build it with `cargo build -p selfdump-preload`: {ended:?}"
+    );
 }

@@ -79,6 +79,30 @@ fn one_that_is_loaded_and_installed_later_takes_over_and_comes_back() {
     );
 }
 
+/// Without a handler one of these signals would end it.
+#[test]
+fn signals_that_come_while_one_takes_over_end_nothing() {
+    let lab = Lab::new();
+    let script = format!(
+        "import ctypes, os, signal, threading, time\n\
+         plugin = ctypes.CDLL({:?})\n\
+         def storm():\n    for _ in range(2000):\n        os.kill(os.getpid(), signal.SIGUSR2)\n        \
+         time.sleep(0.0005)\n\
+         thread = threading.Thread(target=storm)\nthread.start()\ntime.sleep(0.1)\n\
+         print('called', plugin.plug_in(), flush=True)\nthread.join()\nprint('calm', flush=True)\ntime.sleep(600)\n",
+        built("examples/libplugin.so".as_ref())
+    );
+    let mut command = runner(&lab, &["--name", "python"]);
+    command.args(["/usr/bin/python3", "-c", &script]);
+    let run = Runner::start(&lab, command);
+    run.runner.wait_for("called 0");
+    run.runner.wait_for("calm");
+    let pid = run.pid();
+    assert_eq!(agents(pid), 1);
+    eventually("a checkpoint by the new one", || lab.store().join("plugged").exists().then_some(()));
+    assert!(run.all("ended").is_empty());
+}
+
 #[test]
 fn a_second_one_by_a_call_is_an_error() {
     let lab = Lab::new();
