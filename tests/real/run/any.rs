@@ -9,11 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::harness::succeeds;
 
-const STEPS: u64 = 150;
-
-/// What each program computes, one step in ten milliseconds: `step N` for each, and `sum S` in the end.
-fn sum() -> u64 {
-    (1..=STEPS).fold(0, |sum, step| (sum * 31 + step) % 1_000_003)
+/// What each program computes, one step in about ten milliseconds: it says `step N` with each, and `sum N S` when it
+/// finds the file `go`.
+fn sum(steps: u64) -> u64 {
+    (1..=steps).fold(0, |sum, step| (sum * 31 + step) % 1_000_003)
 }
 
 /// A program, and what has to be set for it.
@@ -22,11 +21,14 @@ struct Case<'a> {
     command: &'a [&'a str],
     settings: &'a [(&'static str, String)],
     signal: i32,
+    /// The file that it waits for, and what it finds in it.
+    go: (&'a str, &'a str),
+    status: i32,
 }
 
 impl<'a> Case<'a> {
     fn new(row: &'a str, command: &'a [&'a str]) -> Case<'a> {
-        Case { row, command, settings: &[], signal: USR2 }
+        Case { row, command, settings: &[], signal: USR2, go: ("go", ""), status: 0 }
     }
 
     fn start(&self, lab: &Lab) -> Runner {
@@ -42,16 +44,17 @@ impl<'a> Case<'a> {
         let pid = run.pid();
         send(pid, self.signal);
         run.wait_for("saved", 1);
-        let then = step(&run);
-        eventually("it goes on", || (step(&run) > then + 20).then_some(()));
+        goes_on_by(&run, 20);
         send(pid, KILL);
         assert_eq!(run.wait_for("restored", 1)["pid"], pid, "{}", run.runner.output());
-        assert_eq!(run.runner.wait().code(), Some(0), "{}", run.runner.output());
-        let output = run.runner.output();
-        let steps: Vec<&str> = output.lines().filter(|line| line.starts_with("step ")).collect();
-        assert!(steps.len() > STEPS as usize, "it went back to its checkpoint: {output}");
-        assert_eq!(steps.iter().filter(|line| **line == "step 1").count(), 1, "not to its start: {output}");
-        assert!(output.lines().any(|line| line == format!("sum {}", sum())), "{output}");
+        goes_on_by(&run, 5);
+        let (file, text) = self.go;
+        // Whole or not at all.
+        fs::write(lab.path("written"), text)
+            .and_then(|()| fs::rename(lab.path("written"), lab.path(file)))
+            .expect("go");
+        assert_eq!(run.runner.wait().code(), Some(self.status), "{}", run.runner.output());
+        assert_went_back(&run.runner.output());
         self.seen("comes back");
     }
 
@@ -64,10 +67,26 @@ impl<'a> Case<'a> {
     }
 }
 
-fn step(run: &Runner) -> u64 {
-    let output = run.runner.output();
+/// The lines that tell of steps, without one that is being written.
+fn steps(output: &str) -> Vec<&str> {
     let whole = output.rfind('\n').map_or("", |end| &output[..end]);
-    whole.lines().rev().find_map(|line| line.strip_prefix("step ")?.parse().ok()).unwrap_or(0)
+    whole.lines().filter(|line| line.starts_with("step ")).collect()
+}
+
+fn goes_on_by(run: &Runner, count: usize) {
+    let then = steps(&run.runner.output()).len();
+    eventually("it goes on", || (steps(&run.runner.output()).len() > then + count).then_some(()));
+}
+
+/// To its checkpoint, and not to its start, and its result is that of an undisturbed run.
+fn assert_went_back(output: &str) {
+    let result = output.lines().find_map(|line| line.strip_prefix("sum ")).expect("a result");
+    let (count, result) = result.split_once(' ').expect("two numbers");
+    let count: usize = count.parse().expect("a number");
+    assert_eq!(result.parse(), Ok(sum(count as u64)), "{output}");
+    let steps = steps(output);
+    assert!(steps.len() > count, "it went back: {output}");
+    assert_eq!(steps.iter().filter(|line| **line == "step 1").count(), 1, "not to its start: {output}");
 }
 
 fn row(name: &str, row: &str) {
@@ -89,110 +108,156 @@ fn row(name: &str, row: &str) {
     fs::write(&page, text).expect("the page");
 }
 
-fn file(lab: &Lab, name: &str, text: &str) {
-    fs::write(lab.path(name), text).expect("a file");
-}
-
 #[test]
 fn a_c_program() {
     let lab = Lab::new();
-    let source = "#include <stdio.h>\n#include <unistd.h>\n\
-        int main(void) {\n    unsigned long sum = 0;\n\
-            for (unsigned long step = 1; step <= 150; step++) {\n\
-                sum = (sum * 31 + step) % 1000003;\n\
-                printf(\"step %lu\\n\", step);\n        fflush(stdout);\n        usleep(10000);\n    }\n\
-            printf(\"sum %lu\\n\", sum);\n    return 0;\n}\n";
-    file(&lab, "any.c", source);
+    let source = r#"
+#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+    unsigned long sum = 0, step = 0;
+    while (access("go", F_OK) != 0) {
+        step++;
+        sum = (sum * 31 + step) % 1000003;
+        printf("step %lu\n", step);
+        fflush(stdout);
+        usleep(10000);
+    }
+    printf("sum %lu %lu\n", step, sum);
+    return 0;
+}
+"#;
+    fs::write(lab.path("any.c"), source).expect("a file");
     succeeds(Command::new("gcc").args(["-O2", "-o", "any", "any.c"]).current_dir(lab.path("")));
     Case::new("a C program", &["./any"]).comes_back(&lab);
 }
 
 #[test]
 fn bash_and_the_commands_of_its_script() {
-    let lab = Lab::new();
-    file(
-        &lab,
-        "any.sh",
-        "sum=0\nfor step in $(seq 150); do\n    sum=$(((sum * 31 + step) % 1000003))\n    \
-         echo step $step\n    sleep 0.01\ndone\necho sum $sum\n",
-    );
-    Case::new("bash, with the commands of its script", &["bash", "any.sh"]).comes_back(&lab);
+    let script = "
+        while ! test -e go; do
+            sum=$(((sum * 31 + ++step) % 1000003))
+            echo step $step
+            sleep 0.01
+        done
+        echo sum $step $sum";
+    Case::new("bash, with the commands of its script", &["bash", "-c", script]).comes_back(&Lab::new());
 }
 
 #[test]
 fn python() {
-    let script = "import time\nsum = 0\nfor step in range(1, 151):\n    sum = (sum * 31 + step) % 1000003\n    \
-                  print('step', step, flush=True)\n    time.sleep(0.01)\nprint('sum', sum)\n";
+    let script = "
+import os, time
+sum = step = 0
+while not os.path.exists('go'):
+    step += 1
+    sum = (sum * 31 + step) % 1000003
+    print('step', step, flush=True)
+    time.sleep(0.01)
+print('sum', step, sum)
+";
     Case::new("python", &["/usr/bin/python3", "-c", script]).comes_back(&Lab::new());
 }
 
 #[test]
 fn perl() {
-    let script = "$| = 1; for $step (1..150) { $sum = ($sum * 31 + $step) % 1000003; print \"step $step\\n\"; \
-                  select(undef, undef, undef, 0.01); } print \"sum $sum\\n\";";
+    let script = r#"
+        $| = 1;
+        until (-e "go") {
+            $sum = ($sum * 31 + ++$step) % 1000003;
+            print "step $step\n";
+            select(undef, undef, undef, 0.01);
+        }
+        print "sum $step $sum\n";"#;
     Case::new("perl", &["perl", "-e", script]).comes_back(&Lab::new());
 }
 
 #[test]
 fn node() {
-    let script = "let sum = 0, step = 0; const timer = setInterval(() => { step++; \
-                  sum = (sum * 31 + step) % 1000003; console.log('step ' + step); \
-                  if (step === 150) { console.log('sum ' + sum); clearInterval(timer); } }, 10);";
+    let script = "
+        let sum = 0, step = 0;
+        const timer = setInterval(() => {
+            if (require('fs').existsSync('go')) {
+                console.log(`sum ${step} ${sum}`);
+                clearInterval(timer);
+                return;
+            }
+            step++;
+            sum = (sum * 31 + step) % 1000003;
+            console.log(`step ${step}`);
+        }, 10);";
     Case::new("node", &["node", "-e", script]).comes_back(&Lab::new());
 }
 
-/// Its database is written in place, so it has to be copied into the checkpoint.
+/// Its database is written in place, so it has to be copied into the checkpoint. It goes through a script, and ends
+/// with the one that it reads after each step.
 #[test]
 fn the_shell_of_sqlite() {
     let lab = Lab::new();
-    let mut script =
-        "CREATE TABLE sums(step INTEGER PRIMARY KEY, sum INTEGER);\nINSERT INTO sums VALUES(0, 0);\n"
-            .to_owned();
-    for step in 1..=STEPS {
+    let mut script = "CREATE TABLE sums(step INTEGER PRIMARY KEY, sum INTEGER);\n\
+                      INSERT INTO sums VALUES(0, 0);\n"
+        .to_owned();
+    for step in 1..=20_000 {
         script += &format!(
             "INSERT INTO sums SELECT {step}, (sum * 31 + {step}) % 1000003 FROM sums WHERE step = {step} - 1;\n\
              SELECT 'step ' || max(step) FROM sums;\n\
              WITH RECURSIVE pause(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM pause WHERE i < 30000) \
-             SELECT 'pause' FROM pause WHERE i = 30000;\n"
+             SELECT 'pause' FROM pause WHERE i = 30000;\n\
+             .read go.sql\n"
         );
     }
-    script += "SELECT 'sum ' || sum FROM sums WHERE step = 150;\nSELECT 'rows ' || count(*) FROM sums;\n";
-    file(&lab, "any.sql", &script);
+    fs::write(lab.path("any.sql"), script).and_then(|()| fs::write(lab.path("go.sql"), "")).expect("files");
     // What it prints would stay in its buffer; stdbuf is a library that is preloaded as well.
     let command = ["stdbuf", "-oL", "sqlite3", "any.db", ".read any.sql"];
     let settings = [("SELFDUMP_COPY_FILES", "any.db*".to_owned())];
-    Case { settings: &settings, ..Case::new("sqlite3's shell", &command) }.comes_back(&lab);
-    let whole =
-        succeeds(Command::new("sqlite3").arg(lab.path("any.db")).arg("SELECT count(*), max(step) FROM sums"));
-    assert_eq!(whole.trim(), format!("{}|{STEPS}", STEPS + 1));
+    let end = "SELECT 'sum ' || step || ' ' || sum FROM sums ORDER BY step DESC LIMIT 1;\n.exit 7\n";
+    let case = Case::new("sqlite3's shell", &command);
+    Case { settings: &settings, go: ("go.sql", end), status: 7, ..case }.comes_back(&lab);
+    let rows = "SELECT count(*) = max(step) + 1 FROM sums";
+    assert_eq!(succeeds(Command::new("sqlite3").arg(lab.path("any.db")).arg(rows)), "1\n");
 }
 
-const JAVA: &str = "public class Any { public static void main(String[] none) throws Exception { long sum = 0; \
-    for (int step = 1; step <= 150; step++) { sum = (sum * 31 + step) % 1000003; \
-    System.out.println(\"step \" + step); Thread.sleep(10); } System.out.println(\"sum \" + sum); } }\n";
+const JAVA: &str = r#"
+public class Any {
+    public static void main(String[] none) throws Exception {
+        long sum = 0, step = 0;
+        while (!new java.io.File("go").exists()) {
+            step++;
+            sum = (sum * 31 + step) % 1000003;
+            System.out.println("step " + step);
+            Thread.sleep(10);
+        }
+        System.out.println("sum " + step + " " + sum);
+    }
+}
+"#;
 
-/// The virtual machine has SIGUSR2 for itself, and is ended by one that it didn't send.
+fn compile_java(lab: &Lab) {
+    fs::write(lab.path("Any.java"), JAVA).expect("a file");
+    succeeds(Command::new("javac").arg("Any.java").current_dir(lab.path("")));
+}
+
 #[test]
 fn java_by_another_signal() {
     let lab = Lab::new();
-    file(&lab, "Any.java", JAVA);
-    succeeds(Command::new("javac").arg("Any.java").current_dir(lab.path("")));
+    compile_java(&lab);
     let signal = [("SELFDUMP_SIGNAL", "RTMIN+3".to_owned())];
-    let command = ["java", "-cp", ".", "Any"];
-    let by_usr2 = Case::new("java, by SIGUSR2", &command);
-    let run = by_usr2.start(&lab);
+    let case = Case::new("java", &["java", "-cp", ".", "Any"]);
+    Case { settings: &signal, signal: libc::SIGRTMIN() + 3, ..case }.comes_back(&lab);
+}
+
+#[test]
+fn java_by_the_signal_that_it_has_for_itself() {
+    let lab = Lab::new();
+    compile_java(&lab);
+    let case = Case::new("java, by SIGUSR2", &["java", "-cp", ".", "Any"]);
+    let run = case.start(&lab);
     run.runner.wait_for("step 20");
     send(run.pid(), USR2);
-    let end = run.wait_for("ended", 1)["life"]["end"].clone();
-    assert!([libc::SIGABRT, SEGV].iter().any(|signal| end["signaled"] == *signal), "{end}");
+    let end = run.wait_for("ended", 1)["life"]["end"]["signaled"].clone();
+    assert!([libc::SIGABRT, SEGV].iter().any(|signal| end == *signal), "{end}");
     assert!(lab.checkpoints().is_empty());
-    by_usr2.seen("dies: it has that signal for itself");
-    drop(run);
-
-    let lab = Lab::new();
-    fs::write(lab.path("Any.java"), JAVA).expect("a file");
-    succeeds(Command::new("javac").arg("Any.java").current_dir(lab.path("")));
-    Case { settings: &signal, signal: libc::SIGRTMIN() + 3, ..Case::new("java", &command) }.comes_back(&lab);
+    case.seen("dies: it has that signal for itself");
 }
 
 #[test]
