@@ -58,12 +58,21 @@ pub fn guarded(call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
     };
     let done = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(panicked);
     done.unwrap_or_else(|failure| {
-        SAID.with_borrow_mut(|said| {
+        keep(|said| {
             said.error = c_string(failure.message);
             said.hint = c_string(failure.hint);
         });
         -failure.code
     })
+}
+
+/// A thread that is ending, and still calls us, may have lost what is kept for it.
+fn keep(change: impl FnOnce(&mut Said)) {
+    let _ = SAID.try_with(|said| change(&mut said.borrow_mut()));
+}
+
+fn kept(text: impl FnOnce(&Said) -> &CString) -> *const c_char {
+    SAID.try_with(|said| text(&said.borrow()).as_ptr()).unwrap_or(c"".as_ptr())
 }
 
 /// A text without the character that would end it in C.
@@ -74,19 +83,19 @@ pub fn c_string(text: impl Into<String>) -> CString {
 }
 
 pub fn checkpoint(id: &str) {
-    SAID.with_borrow_mut(|said| said.checkpoint = c_string(id));
+    keep(|said| said.checkpoint = c_string(id));
 }
 
 pub fn last_checkpoint() -> *const c_char {
-    SAID.with_borrow(|said| said.checkpoint.as_ptr())
+    kept(|said| &said.checkpoint)
 }
 
 pub fn last_error() -> *const c_char {
-    SAID.with_borrow(|said| said.error.as_ptr())
+    kept(|said| &said.error)
 }
 
 pub fn last_hint() -> *const c_char {
-    SAID.with_borrow(|said| said.hint.as_ptr())
+    kept(|said| &said.hint)
 }
 
 #[cfg(test)]

@@ -38,6 +38,33 @@ static void *apart(void *none)
     return none;
 }
 
+/* What is called when a thread has ended, and may have lost what was kept for it. */
+static void late(void *calls)
+{
+    EXPECT(selfdump_release() == -SELFDUMP_E_HELD);
+    EXPECT(selfdump_error() != NULL && selfdump_hint() != NULL && selfdump_checkpoint_id() != NULL);
+    ++*(int *)calls;
+}
+
+static pthread_key_t key;
+
+static void *ends(void *calls)
+{
+    EXPECT(pthread_setspecific(key, calls) == 0);
+    EXPECT(selfdump_release() == -SELFDUMP_E_HELD);
+    return NULL;
+}
+
+static void threads_end_late(void)
+{
+    pthread_t thread;
+    int calls = 0;
+
+    EXPECT(pthread_key_create(&key, late) == 0);
+    EXPECT(pthread_create(&thread, NULL, ends, &calls) == 0 && pthread_join(thread, NULL) == 0);
+    EXPECT(calls == 1);
+}
+
 static void settings_are_read(void)
 {
     const struct selfdump_setting unknown[] = {{"evry", "10m"}, {NULL, NULL}};
@@ -112,6 +139,7 @@ int main(int count, char **arguments)
 {
     EXPECT(strcmp(selfdump_version(), "") != 0);
     settings_are_read();
+    threads_end_late();
     EXPECT(selfdump_generation() == 0);
     nothing_is_installed();
     installed();
