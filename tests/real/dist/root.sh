@@ -18,4 +18,8 @@ cp "$script" ./script.sh
 pivot_root . before
 cd /
 umount -l /before
+# What is open on a mount that is gone from here couldn't be dumped; 255 is this script.
+for descriptor in $(ls /proc/self/fd); do
+    [ "$descriptor" -le 2 ] || [ "$descriptor" -eq 255 ] || eval "exec $descriptor<&-"
+done
 exec bash /script.sh "$criu/bin/criu"

@@ -89,7 +89,8 @@ fn assert_went_back(output: &str) {
     assert_eq!(steps.iter().filter(|line| **line == "step 1").count(), 1, "not to its start: {output}");
 }
 
-fn row(name: &str, row: &str) {
+/// Holds a row of the table to what was seen.
+pub fn row(name: &str, row: &str) {
     static TABLE: Mutex<()> = Mutex::new(());
     let _alone = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/what-can-be-run.md");

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 
+use super::any::row;
 use super::*;
 use crate::harness::succeeds;
 
@@ -41,6 +42,31 @@ fn a_static_program_is_named_with_the_remedy_be_it_behind_a_script() {
     assert!(said_of(&lab, "./script").contains("/static is statically linked"));
     compile(&lab, "shared", "-O");
     assert_eq!(said_of(&lab, "./shared"), "");
+    row(
+        "a static program",
+        "| a static program | runs without checkpoints, which is said | to link selfdump in it |",
+    );
+}
+
+/// Its runtime has to be the first library of all, or ends the program.
+#[test]
+fn a_program_with_the_address_sanitizer_runs_without_the_library() {
+    let lab = Lab::new();
+    compile(&lab, "sanitized", "-fsanitize=address");
+    let run = |options: &[&str]| {
+        let mut command = runner(&lab, options);
+        command.arg("./sanitized").current_dir(lab.path(""));
+        to_the_end(&lab, command)
+    };
+    let first = run(&[]);
+    assert!(text(&first.stderr).contains("ASan runtime does not come first"), "{first:?}");
+    let without = run(&["--preload", "off"]);
+    assert_eq!((without.status.code(), text(&without.stdout).as_str()), (Some(7), "ran\n"), "{without:?}");
+    let name = "a program with gcc's address sanitizer";
+    row(
+        name,
+        &format!("| {name} | ends at once: its runtime has to be loaded first | `SELFDUMP_PRELOAD=off` |"),
+    );
 }
 
 #[test]
