@@ -25,65 +25,67 @@ struct Inner {
 }
 
 /// What kind of thing went wrong.
+///
+/// The numbers are those that C programs know it by (`include/selfdump.h`): they stay, and new ones come at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A setting has a value that it can't have.
-    Config,
+    Config = 1,
     /// selfdump is installed in this process already.
-    AlreadyInstalled,
+    AlreadyInstalled = 2,
     /// This process isn't the one that installed selfdump: it was forked from it.
-    NotInstalled,
+    NotInstalled = 3,
     /// No CRIU was found on this machine.
-    NoCriu,
+    NoCriu = 4,
     /// Nothing answers at the service's socket.
-    NoService,
+    NoService = 5,
     /// CRIU refused the request before it froze anything (errno 56, EBADRQC).
-    Refused,
+    Refused = 6,
     /// Access was denied.
-    Permission,
+    Permission = 7,
     /// CRIU lacks a capability that it needs.
-    CapabilityMissing,
+    CapabilityMissing = 8,
     /// CRIU would be inside the tree that it has to freeze.
-    InsideTree,
+    InsideTree = 9,
     /// Another process traces this one (a debugger, strace).
-    Traced,
+    Traced = 10,
     /// The process has something open that CRIU can't dump.
-    Descriptor,
+    Descriptor = 11,
     /// The disk is full.
-    NoSpace,
+    NoSpace = 12,
     /// CRIU went away before it had answered.
-    ServiceDied,
+    ServiceDied = 13,
     /// CRIU did not answer in time.
-    Deadline,
+    Deadline = 14,
     /// This CRIU is too old for this kernel, or for selfdump.
-    CriuTooOld,
+    CriuTooOld = 15,
     /// CRIU's answer makes no sense.
-    Protocol,
+    Protocol = 16,
     /// The dump failed for another reason.
-    Dump,
+    Dump = 17,
     /// The restore failed for another reason.
-    Restore,
+    Restore = 18,
     /// A process id that the restore needs belongs to another process.
-    PidTaken,
+    PidTaken = 19,
     /// A file that the program had open is not what it was at the checkpoint.
-    FileChanged,
+    FileChanged = 20,
     /// A file that the program had open is gone.
-    FileGone,
+    FileGone = 21,
     /// The machine, or what the program runs, is not what it was at the checkpoint.
-    Unfit,
+    Unfit = 22,
     /// There is no such checkpoint.
-    NotFound,
+    NotFound = 23,
     /// A checkpoint isn't what was committed: a file of it is damaged or missing.
-    Damaged,
+    Damaged = 24,
     /// It was asked for from inside a hook, which would wait for itself.
-    InsideHook,
+    InsideHook = 25,
     /// A hook of the program said no.
-    Vetoed,
+    Vetoed = 26,
     /// A part of the program that must not be cut by a checkpoint is being held.
-    Held,
+    Held = 27,
     /// The operating system refused something else.
-    Io,
+    Io = 28,
 }
 
 impl ErrorKind {

@@ -1,5 +1,7 @@
 //! Once per process: the handlers, the thread, and the [`Handle`] to them.
 
+mod others;
+
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -31,6 +33,8 @@ struct Installed {
 pub(crate) enum By {
     /// The program, which is linked with the feature `auto`.
     Linking,
+    /// Whoever has started the program with a library of ours in it, of which it knows nothing.
+    Preloading,
     /// The program, by a call.
     Call,
 }
@@ -65,16 +69,19 @@ impl Config {
     pub(crate) fn install_by(self, by: By) -> Result<Handle> {
         let settings = self.resolve(&config::environment)?;
         let hold_timeout = settings.hold_timeout;
+        let is_wanted = settings.enabled && !others::come_first(by)?;
         let mut before = begin(|before| match before {
             Some(before) if before.by == By::Call && before.shared.is_ours() => {
                 Err(Error::new(ErrorKind::AlreadyInstalled, "selfdump is installed in this process already")
                     .with_hint("install it once, and clone the Handle for whoever needs it"))
             }
             // What is off takes nothing over.
-            _ => Ok(settings.enabled),
+            _ => Ok(is_wanted),
         })?;
         if !settings.enabled {
             log::info!("off, because SELFDUMP says so");
+        }
+        if !is_wanted {
             return Ok(Handle { shared: None, hold_timeout });
         }
         let replaced = replace(&mut before, settings, by);
@@ -119,7 +126,7 @@ fn installed() -> MutexGuard<'static, Option<Installed>> {
 
 /// Installs in the place of what linking, or the process that this was forked from, has installed.
 fn replace(before: &mut Option<Installed>, settings: Settings, by: By) -> Result<Installed> {
-    if by == By::Linking {
+    if by != By::Call {
         process::fill_the_streams()
             .map_err(|source| Error::os("open /dev/null for a missing stream", source))?;
     }
@@ -133,6 +140,7 @@ fn replace(before: &mut Option<Installed>, settings: Settings, by: By) -> Result
     if let Some(before) = before.take() {
         retire(before, Some((&settings, shared)));
     }
+    others::give_way();
     // Only now: a dump of the old agent may have come back as another life.
     let started = Subject::new(settings.clone()).and_then(|subject| start(&settings, by, shared, subject));
     match started {
@@ -153,7 +161,7 @@ fn start(settings: &Settings, by: By, shared: &'static Shared, subject: Subject)
             forensic::arm_fatal_signals(settings, shared)?;
             agent::start(shared, subject, || {})
         }
-        By::Linking => {
+        By::Linking | By::Preloading => {
             let settings = settings.clone();
             agent::start(shared, subject, move || {
                 forensic::arm_fatal_signals_after_the_runtime(&settings, shared);

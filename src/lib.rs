@@ -51,6 +51,10 @@
 //! standard error, and the program runs on without checkpoints. A call of [`install()`] takes over from linking, with
 //! whatever configuration. `default-features = false` leaves the constructor out.
 //!
+//! A program that can't be changed needs not even that: `selfdump run` has `libselfdump.so` preloaded, which is armed in
+//! the program alone. Where several copies of this library are in one process, one of them is installed: that which
+//! the program calls, else that which it links, else the preloaded one.
+//!
 //! # When a checkpoint is made
 //!
 //! When it is asked for: by the checkpoint signal, by a call, by the exit signal (a checkpoint, and then the end:

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod list;
 mod output;
@@ -41,6 +41,11 @@ struct StoreArgs {
     /// The store [default: /var/lib/selfdump as root, else ~/.local/state/selfdump]
     #[arg(long, env = "SELFDUMP_DIR", value_name = "DIR")]
     dir: Option<std::path::PathBuf>,
+}
+
+/// The command as clap knows it, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the command; the first argument is its own name. Errors are printed, with the remedy.

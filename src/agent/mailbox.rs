@@ -48,7 +48,9 @@ impl Waiting {
     }
 }
 
-/// It is never freed: a handler may have its address at any time.
+/// It is never freed: a handler may have its address at any time. The pipe, which handlers know, stands first, so that
+/// who looks for leaks sees from that address that it isn't lost.
+#[repr(C)]
 pub(crate) struct Shared {
     pub(crate) wake: Wake,
     /// The process that it belongs to. In a forked child there is no agent.

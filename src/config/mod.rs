@@ -5,6 +5,7 @@
 //! complete and checked. All settings are listed in `docs/settings.md`, which a test holds against this.
 
 mod files;
+mod named;
 mod pattern;
 mod schedule;
 mod settings;

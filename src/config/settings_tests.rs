@@ -67,6 +67,23 @@ fn every_setting_has_one_meaning_by_method_and_by_variable() {
     }
 }
 
+#[test]
+fn a_setting_by_its_name_is_that_by_its_variable() {
+    for (_, by_variable) in every_setting() {
+        let by_name = by_variable.iter().fold(Config::new(), |config, (variable, value)| {
+            let name = variable.strip_prefix("SELFDUMP_").unwrap().to_lowercase();
+            config.set(&name, value).unwrap().set(&name, "").unwrap()
+        });
+        let set = resolve(Config::new(), by_variable).unwrap();
+        assert_eq!(resolve(by_name, &[]).unwrap(), set, "{by_variable:?}");
+    }
+    for (name, value, form) in [("evry", "10m", "SELFDUMP_EVERY"), ("every", "often", "a duration")] {
+        let error = Config::new().set(name, value).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.hint().unwrap().contains(form), "{error:?}");
+    }
+}
+
 /// The rows of the table: method, variable, default.
 fn table() -> Vec<(Option<&'static str>, &'static str, &'static str)> {
     let unquoted = |cell: &'static str| cell.trim().trim_matches('`');

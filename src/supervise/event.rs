@@ -22,6 +22,11 @@ pub enum Event {
         /// Whether it was to go on, and there is nothing to go on from.
         anew: bool,
     },
+    /// The library that has a program make checkpoints can't be put into this one.
+    NotPreloaded {
+        /// Why.
+        error: Failure,
+    },
     /// A program that ran without a runner has one again.
     TakenOver {
         /// Its process.

@@ -4,7 +4,7 @@
 //! - [`run`] carries that out, and tells of each [`Event`].
 //! - [`Policy`] decides what comes after a life: a pure function of the lives that there were.
 //!
-//! The program makes its checkpoints itself, as the SELFDUMP_* variables say that it is started with; the runner only
+//! The program makes its checkpoints itself, by a copy of selfdump that it links or that is preloaded ([`Preload`]), as the SELFDUMP_* variables say that it is started with; the runner only
 //! reads what it says of them. So a runner that is killed takes nothing with it: the program goes on, and the next
 //! runner takes it over.
 
@@ -16,10 +16,13 @@ mod lineage;
 mod order;
 mod place;
 mod policy;
+mod preload;
 mod revive;
 mod wait;
 mod watch;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -27,11 +30,12 @@ pub use backoff::DEFAULT_BACKOFF;
 pub use event::{Event, Look};
 pub use order::{DEFAULT_COPY_OPEN, DEFAULT_GRACE, LEFT, OnTerm, Order};
 pub use policy::{DEFAULT_RESTARTS, End, Life, Policy, Reason, Start};
+pub use preload::Preload;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::restore;
 use crate::store::catalogue::{self, Entry};
-use crate::store::status::Status;
+use crate::store::status::{Failure, Status};
 use crate::sys::program::{self, Mask};
 use crate::sys::{process, signal};
 use lineage::Lineage;
@@ -72,6 +76,8 @@ pub fn run(order: &Order, tell: &mut dyn FnMut(&Event)) -> Result<Conclusion> {
 
 struct Runner<'a> {
     order: &'a Order,
+    /// What is put into the program when the command is started.
+    library: Option<PathBuf>,
     options: restore::Options,
     place: Place,
     /// What was blocked before we began, and is to be blocked in the program.
@@ -102,10 +108,12 @@ enum Begun {
 
 impl<'a> Runner<'a> {
     fn new(order: &'a Order, mask: Mask, tell: Tell<'a>) -> Result<Runner<'a>> {
+        let library = order.preload.library()?;
         let place = Place::take(&order.folder(), order.name())?;
         process::adopt_orphans().map_err(|source| Error::os("adopt orphans", source))?;
         Ok(Runner {
             order,
+            library,
             options: order.restore_options()?,
             place,
             mask,
@@ -159,7 +167,9 @@ impl<'a> Runner<'a> {
     fn start(&mut self) -> Begun {
         self.folders.clear();
         let beginning = Lineage::start(SystemTime::now());
-        let pid = match program::start(&self.order.command, self.order.variables(), self.mask) {
+        let mut variables = self.order.variables();
+        let can_t = self.preload(&mut variables);
+        let pid = match program::start(&self.order.command, variables, self.mask) {
             Ok(pid) => pid,
             Err(source) => return Begun::NotStarted(not_started(self.order, source)),
         };
@@ -168,7 +178,29 @@ impl<'a> Runner<'a> {
         self.pid = Some(pid);
         let anew = self.order.resume || !self.lives.is_empty();
         (self.tell)(&Event::Started { pid, anew });
-        Begun::Running(Box::new(Running::new(pid, Start::Command, beginning, self.restarts())))
+        let mut running = Running::new(pid, Start::Command, beginning, self.restarts());
+        running.was_said = can_t;
+        Begun::Running(Box::new(running))
+    }
+
+    /// Has the loader put our library into the program. Tells, before the first start, where that can't be; then this
+    /// is true.
+    fn preload(&mut self, variables: &mut BTreeMap<String, OsString>) -> bool {
+        let (Some(library), Some(command)) = (&self.library, self.order.command.first()) else {
+            return false;
+        };
+        match preload::variable(library, command) {
+            Ok((name, value)) => {
+                variables.insert(name, value);
+                false
+            }
+            Err(error) => {
+                if self.lives.is_empty() {
+                    (self.tell)(&Event::NotPreloaded { error: Failure::from(&error) });
+                }
+                true
+            }
+        }
     }
 
     /// How many lives there were before the next one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::backoff::DEFAULT_BACKOFF;
 use super::policy::Policy;
+use super::preload::Preload;
 use crate::config::{self, Config, Exit, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
@@ -51,6 +52,8 @@ pub struct Order {
     pub on_term: OnTerm,
     /// How long the program may take to leave; then it is killed.
     pub grace: Duration,
+    /// Which library is put into the program, so that it makes checkpoints.
+    pub preload: Preload,
     variables: BTreeMap<String, OsString>,
     settings: Settings,
 }
@@ -86,6 +89,7 @@ impl Order {
             resume: false,
             on_term: OnTerm::Checkpoint,
             grace: DEFAULT_GRACE,
+            preload: Preload::default(),
             variables,
             settings,
         })

@@ -50,7 +50,8 @@ pub(super) struct Running {
     pub(super) status: Option<Status>,
     pub(super) told: Vec<i32>,
     pub(super) leaving: Option<Leaving>,
-    warned: bool,
+    /// Whether it has been said that it makes no checkpoints.
+    pub(super) was_said: bool,
 }
 
 /// How a life came to its end.
@@ -78,7 +79,7 @@ impl Running {
             status: None,
             told: Vec::new(),
             leaving: None,
-            warned: false,
+            was_said: false,
         }
     }
 
@@ -215,8 +216,8 @@ impl Running {
                 status.last = Some(attempt);
             }
         }
-        if self.status.is_none() && !self.warned && self.began.elapsed() >= TIME_TO_INSTALL {
-            self.warned = true;
+        if self.status.is_none() && !self.was_said && self.began.elapsed() >= TIME_TO_INSTALL {
+            self.was_said = true;
             tell(&Event::NotCheckpointed { pid: self.pid });
         }
         let saved = self.status.as_ref().and_then(|status| status.last.as_ref()).filter(|last| last.saved);

@@ -1,15 +1,19 @@
 //! What `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders, private folders.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::ptr;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
 
 use crate::frozen::Bytes;
 
@@ -23,6 +27,19 @@ pub(crate) fn free_space(path: &Path) -> io::Result<Bytes> {
 /// Whether programs can be run from the file system that holds `path`.
 pub(crate) fn allows_programs(path: &Path) -> io::Result<bool> {
     Ok(!statvfs(path)?.flags().contains(FsFlags::ST_NOEXEC))
+}
+
+/// Whether we may execute a file.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    access(path, AccessFlags::X_OK).is_ok()
+}
+
+/// Whether a program is given capabilities by its file (capabilities(7)).
+pub(crate) fn has_capabilities(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let name = c"security.capability".as_ptr();
+    // SAFETY: both are C strings; with a length of zero nothing is written.
+    unsafe { libc::getxattr(path.as_ptr(), name, ptr::null_mut(), 0) > 0 }
 }
 
 /// Writes a program that only this user can run, or even read.
@@ -146,6 +163,21 @@ pub(crate) fn replace(path: &Path, contents: &[u8], writer: &str) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_with_capabilities_of_its_own_is_known_as_such() {
+        let program = tempfile::NamedTempFile::new().unwrap();
+        assert!(!has_capabilities(program.path()));
+        let path = CString::new(program.path().as_os_str().as_bytes()).unwrap();
+        // Version 2, effective: CAP_SYS_CHROOT may be used and no other (linux/capability.h).
+        let given: [u32; 5] = [0x0200_0001, 1 << 18, 0, 0, 0];
+        let size = size_of_val(&given);
+        let name = c"security.capability".as_ptr();
+        // SAFETY: the names are C strings, and the value is as long as is said.
+        let set = unsafe { libc::setxattr(path.as_ptr(), name, given.as_ptr().cast(), size, 0) };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+        assert!(has_capabilities(program.path()));
+    }
 
     #[test]
     fn a_folder_that_can_not_be_made_is_an_error_and_not_tried_for_ever() {

@@ -85,7 +85,13 @@ struct Armed {
     /// The process that armed it.
     owner: i32,
     before: Before,
+    /// What was armed before it, for whichever signal.
+    earlier: AtomicPtr<Armed>,
 }
+
+/// What was armed last. All that ever was can be found from here: it is never freed, but it isn't lost either, which
+/// is how whoever looks for leaks tells.
+static LAST: AtomicPtr<Armed> = AtomicPtr::new(ptr::null_mut());
 
 /// One signal's handlers.
 struct Slot {
@@ -163,7 +169,10 @@ impl Slot {
 /// `wake` at once: at no moment is it nobody's. Whom it woke before isn't used any more when this returns.
 pub(crate) fn arm(signal: Signal, wake: &'static Wake, waker: Waker, before: Before) -> io::Result<()> {
     let slot = Slot::of(signal);
-    let armed = Box::leak(Box::new(Armed { wake, waker, owner: process::id(), before }));
+    let earlier = AtomicPtr::default();
+    let armed: *mut Armed = Box::leak(Box::new(Armed { wake, waker, owner: process::id(), before, earlier }));
+    // SAFETY: it was made just now, and is never freed.
+    unsafe { &*armed }.earlier.store(LAST.swap(armed, SeqCst), SeqCst);
     let earlier = slot.armed.swap(armed, SeqCst);
     slot.in_flight.settle();
     slot.put_on_top(signal).inspect_err(|_| slot.armed.store(earlier, SeqCst))

@@ -14,8 +14,10 @@
 //! - [`terminal`]: whether there is a terminal, its size and mode, and pseudoterminals.
 //! - [`namespace`]: a pid namespace of its own for a command.
 //! - [`elf`]: what an ELF file says of itself.
+//! - [`copies`]: other copies of this library in the same process.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
+pub(crate) mod copies;
 pub(crate) mod crash;
 pub(crate) mod disk;
 pub(crate) mod elf;

@@ -61,6 +61,11 @@ pub(crate) fn user() -> (u32, u32) {
     (unistd::getuid().as_raw(), unistd::geteuid().as_raw())
 }
 
+/// Our effective group id.
+pub(crate) fn group() -> u32 {
+    unistd::getegid().as_raw()
+}
+
 /// The process group of a process; none where it has ended.
 pub(crate) fn group_of(pid: i32) -> Option<i32> {
     unistd::getpgid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw)

@@ -56,6 +56,21 @@ pub fn selfdump() -> Command {
     Command::new(path)
 }
 
+/// libselfdump.so.
+pub fn library() -> PathBuf {
+    let path = built(Path::new("libselfdump.so"));
+    assert!(path.is_file(), "{} is not built: run `cargo build -p selfdump-preload`", path.display());
+    path
+}
+
+/// Runs a command that has to succeed, and returns what it prints.
+pub fn succeeds(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Waits for something to be there; panics with `what` when it never comes.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();

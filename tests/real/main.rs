@@ -7,12 +7,14 @@
 mod harness;
 
 mod afterlife;
+mod c;
 mod chain;
 mod client;
 mod commands;
 mod copies;
 mod crash;
 mod crowd;
+mod dist;
 mod edges;
 mod failures;
 mod files;

@@ -3,10 +3,14 @@
 //! What a runner does is read from its JSON lines. A runner that is killed leaves its program running, so each program
 //! is ended by its process id as well, if that still is the one.
 
+mod any;
+mod armed;
 mod container;
+mod copies;
 mod crashes;
 mod ends;
 mod leaving;
+mod refused;
 mod said;
 mod takeover;
 
@@ -98,10 +102,24 @@ impl Drop for Runner {
     }
 }
 
-/// Whether a process runs one of our programs.
+/// Whether a process is one that a runner has started: it has its own process id in its environment.
 fn is_ours(pid: i32) -> bool {
-    let runs = fs::read_link(format!("/proc/{pid}/exe"));
-    runs.is_ok_and(|runs| runs.parent() == program("errand").parent() || runs.ends_with("sleep"))
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let named = format!("SELFDUMP_ARM={pid:010}");
+    environment.split(|byte| *byte == 0).any(|variable| variable == named.as_bytes())
+}
+
+/// The names of a process's threads.
+fn threads(pid: i32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| Some(fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned()))
+        .collect()
+}
+
+/// How many copies of selfdump make checkpoints of a process.
+fn agents(pid: i32) -> usize {
+    threads(pid).iter().filter(|name| *name == "selfdump").count()
 }
 
 /// A program that has lost its runner, ended when it is dropped.

@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod codegen;
 mod demo;
+mod dist;
 mod machine;
 mod session;
 mod setup;
@@ -33,6 +34,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Build what is installed, as a tree and as a Debian package, in target/dist
+    Dist {
+        /// How it is built
+        #[arg(long, value_enum, default_value = "release")]
+        profile: dist::Profile,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,5 +51,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test { filters } => test::run(&filters),
         Task::Ci => ci::run(),
         Task::Codegen { check } => codegen::run(check),
+        Task::Dist { profile } => dist::run(profile),
     }
 }

@@ -16,14 +16,35 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 18] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
         why: "CRIU locks the connections of a program with TCP sockets by it while it dumps",
     },
     Package { name: "gdb", program: "gdb", why: "the tests look at forensic checkpoints with it" },
-    Package { name: "python3-minimal", program: "python3", why: "the tests load a library into it" },
+    Package {
+        name: "python3-minimal",
+        program: "/usr/bin/python3",
+        why: "the tests load a library into it, and run it",
+    },
+    Package { name: "perl", program: "perl", why: "the tests run a program of it" },
+    Package { name: "sqlite3", program: "sqlite3", why: "the tests run it" },
+    Package { name: "redis-server", program: "redis-server", why: "the tests run it" },
+    Package { name: "nodejs", program: "node", why: "the tests run a program of it" },
+    Package {
+        name: "default-jdk-headless",
+        program: "javac",
+        why: "the tests run a program of it, which has SIGUSR2 for itself",
+    },
+    Package { name: "gcc", program: "gcc", why: "the tests compile C programs against the header" },
+    Package { name: "g++", program: "g++", why: "the header is one for C++ as well" },
+    Package { name: "valgrind", program: "valgrind", why: "the tests look for leaks with it" },
+    Package {
+        name: "pkgconf",
+        program: "pkg-config",
+        why: "the tests compile with what the package installs",
+    },
     Package {
         name: "systemd",
         program: "systemd-analyze",

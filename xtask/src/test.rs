@@ -4,16 +4,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{cargo, setup};
+use crate::{cargo, dist, setup};
 
 /// What is built and run before the integration tests: what is quick to fail comes first.
 const FIRST: [&[&str]; 5] = [
     &["test", "--workspace", "--lib", "--bins"],
     &["test", "-p", "selfdump", "--test", "architecture"],
     &["test", "--doc", "-p", "selfdump"],
-    // The integration tests run the command and the examples. Built together they would share one library, and the
-    // command, which is not to be checkpointed itself, would be installed by linking as the examples are.
-    &["build", "-p", "selfdump-cli"],
+    // The integration tests run the command, the library and the examples. Built together they would share one
+    // library, and the command, which is not to be checkpointed itself, would be installed by linking as the examples
+    // are.
+    &["build", "-p", "selfdump-cli", "-p", "selfdump-preload"],
     &["build", "-p", "selfdump", "--examples"],
 ];
 
@@ -39,6 +40,7 @@ pub fn run(filters: &[String]) -> Result<()> {
     };
     FIRST.into_iter().try_for_each(take)?;
     STATIC.into_iter().try_for_each(build_static)?;
+    dist::run(dist::Profile::Dev)?;
     take(INTEGRATION)
 }
 

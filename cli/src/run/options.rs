@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use selfdump::supervise::{self, OnTerm, Order};
+use selfdump::supervise::{self, OnTerm, Order, Preload};
 
 use crate::StoreArgs;
 
 /// Run a program, and bring it back when it crashes
 ///
-/// The program makes checkpoints as these options say, which it finds in its environment as SELFDUMP_* variables; so
-/// it has to link selfdump. When it is killed by a signal it comes back from its newest checkpoint. Otherwise this
+/// The program makes checkpoints as these options say, which it finds in its environment as SELFDUMP_* variables. It
+/// links selfdump, or has it preloaded, as every program with shared libraries can. When it is killed by a signal it comes back from its newest checkpoint. Otherwise this
 /// command ends as the program does: with its exit status, or by the same signal. 75 is the exit status of a program
 /// that has left with a checkpoint, and 125 that of a failure of this command itself. docs/run.md tells all of it.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,10 @@ pub struct Args {
     /// What the checkpoints are found under [default: the program's file name]
     #[arg(long, env = "SELFDUMP_NAME", value_name = "NAME")]
     name: Option<OsString>,
+    /// The library that has a program make checkpoints which doesn't link selfdump; `off` for none [default:
+    /// libselfdump.so beside this command, or in ../lib]
+    #[arg(long, env = "SELFDUMP_PRELOAD", value_name = "LIBRARY")]
+    preload: Option<PathBuf>,
     #[command(flatten, next_help_heading = "When checkpoints are made")]
     schedule: Schedule,
     #[command(flatten, next_help_heading = "When the program ends")]
@@ -126,6 +130,11 @@ impl Args {
         order.backoff = self.ends.backoff.unwrap_or(order.backoff);
         order.grace = self.ends.grace.unwrap_or(order.grace);
         order.resume = self.ends.resume;
+        order.preload = match &self.preload {
+            None => Preload::Beside,
+            Some(off) if off.as_os_str() == "off" => Preload::Off,
+            Some(library) => Preload::Library(library.clone()),
+        };
         order.on_term = match self.ends.on_term {
             Term::Checkpoint => OnTerm::Checkpoint,
             Term::Pass => OnTerm::Pass,

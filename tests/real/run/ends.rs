@@ -87,7 +87,7 @@ fn signals_are_passed_on_and_a_death_by_one_of_them_is_no_crash() {
 #[test]
 fn a_program_without_selfdump_is_run_all_the_same_and_that_is_said() {
     let lab = Lab::new();
-    let mut command = runner(&lab, &[]);
+    let mut command = runner(&lab, &["--preload", "off"]);
     command.args(["sleep", "600"]);
     let mut run = Runner::start(&lab, command);
     let pid = run.pid();

@@ -47,7 +47,7 @@ fn where_the_checkpoint_fails_sigterm_ends_the_program() {
 #[test]
 fn a_program_that_does_not_leave_in_time_is_killed() {
     let lab = Lab::new();
-    let mut command = runner(&lab, &["--grace", "200ms", "--name", "deaf"]);
+    let mut command = runner(&lab, &["--grace", "200ms", "--name", "deaf", "--preload", "off"]);
     command.args(["sh", "-c", "trap '' TERM; touch ready; while :; do sleep 0.05; done"]);
     command.current_dir(lab.path(""));
     let mut run = Runner::start(&lab, command);
