@@ -5,6 +5,7 @@
 //! complete and checked. All settings are listed in `docs/settings.md`, which a test holds against this.
 
 mod files;
+mod named;
 mod pattern;
 mod schedule;
 mod settings;
@@ -33,6 +34,7 @@ use crate::sys::signal::Signal;
 pub struct Config {
     dir: Option<PathBuf>,
     name: Option<String>,
+    program: Option<PathBuf>,
     keep: Option<u32>,
     keep_forensic: Option<u32>,
     signal: Option<Signal>,
