@@ -1,9 +1,10 @@
 //! `selfdump restore`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use selfdump::restore::{self, FileAction, FilePlan, Revived};
 use selfdump::{Entry, FilePolicy, FileRule};
 use serde::Serialize;
@@ -123,7 +124,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+/// `again` is what starts this command once more.
+pub fn run(args: &Args, again: &[OsString]) -> Result<()> {
     let (store, mut options) = restore::from_environment(args.store.dir.as_deref())?;
     options.stopped = args.stopped;
     options.settings = args.set.iter().cloned().collect();
@@ -147,10 +149,10 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.detach {
         if args.pidns {
             let newest = restore::newest_good(store, target, &mut skip)?;
-            restore::end_alike(restore::in_a_pid_namespace(inside(&newest, &options)?)?);
+            restore::end_alike(restore::in_a_pid_namespace(inside(again, &newest, &options)?)?);
         }
         if args.inherit.is_empty() && restore::needs_a_terminal(store, target)? {
-            restore::end_alike(restore::at_a_terminal(ourselves()?)?);
+            restore::end_alike(restore::at_a_terminal(ourselves(again)?)?);
         }
     }
     let (entry, revived) = restore::bring_back(store, target, &options, &mut skip)?;
@@ -184,16 +186,17 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// This command once more.
-fn ourselves() -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(std::env::args_os().skip(1).filter(|argument| argument != "--pidns"));
+fn ourselves(again: &[OsString]) -> Result<Command> {
+    let (program, arguments) = again.split_first().context("nobody knows how this command was started")?;
+    let mut command = Command::new(program);
+    command.args(arguments.iter().filter(|argument| *argument != "--pidns"));
     Ok(command)
 }
 
 /// This command once more, for a pid namespace from which nothing of this one can be seen: who has ended, and who else
 /// writes to the program's files, is told to it.
-fn inside(entry: &Entry, options: &restore::Options) -> Result<Command> {
-    let mut command = ourselves()?;
+fn inside(again: &[OsString], entry: &Entry, options: &restore::Options) -> Result<Command> {
+    let mut command = ourselves(again)?;
     if restore::has_ended(entry)? {
         command.arg("--has-ended");
     }
