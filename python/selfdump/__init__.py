@@ -17,6 +17,7 @@ At a shell, ``python -m selfdump`` is the whole command: ``list``, ``restore``, 
 The dump is CRIU's (``python -m selfdump setup`` gets one); Linux only. Importing this package installs nothing.
 """
 
+from . import _interpreter as _interpreter
 from ._async import checkpoint_async
 from ._errors import Error, NoServiceError, NoSpaceError, PermissionDeniedError
 from ._exceptions import checkpoint_on_exception
@@ -25,6 +26,7 @@ from ._native import generation
 from ._outcome import Outcome
 from ._program import checkpoint, hold, uninstall
 from ._random import reseed
+from ._semaphores import semaphores
 from ._settings import Duration, install
 
 __all__ = [
@@ -44,5 +46,6 @@ __all__ = [
     "install",
     "on_restore",
     "reseed",
+    "semaphores",
     "uninstall",
 ]

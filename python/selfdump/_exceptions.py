@@ -71,7 +71,9 @@ def _checkpoint(exception: Optional[BaseException]) -> None:
     try:
         _native.checkpoint_exception(message, _location(exception.__traceback__))
     except Error as error:
-        _log.warning("no forensic checkpoint: %s", error)
+        # A forked child has none of its own, and never asked for them.
+        if error.kind != "not-installed":
+            _log.warning("no forensic checkpoint: %s", error)
 
 
 def _location(trace: Optional[TracebackType]) -> Optional[str]:

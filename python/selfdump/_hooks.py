@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Callable, TypeVar, Union
 
+from . import _native
 from ._errors import Error
 from ._outcome import Outcome
 
@@ -31,6 +32,7 @@ def before_checkpoint(hook: _Before) -> _Before:
     Forensic checkpoints don't ask.
     """
     _before.append(hook)
+    _native.want("before")
     return hook
 
 
@@ -41,6 +43,7 @@ def after_checkpoint(hook: _After) -> _After:
     An exception of it is logged.
     """
     _after.append(hook)
+    _native.want("after")
     return hook
 
 
@@ -51,6 +54,7 @@ def on_restore(hook: _Restored) -> _Restored:
     from where they were meanwhile. An exception of it is logged. This is the place for :func:`selfdump.reseed`.
     """
     _restored.append(hook)
+    _native.want("restored")
     return hook
 
 
@@ -64,8 +68,6 @@ def after(cause: str, what: Union[Outcome, Error]) -> None:
     """Called by the native side."""
     if isinstance(what, Error):
         _log.error("no checkpoint (%s): %s", cause, what)
-    else:
-        _log.info("saved %s (%s)", what.id, cause)
     for hook in list(_after):
         try:
             hook(what)
@@ -75,7 +77,6 @@ def after(cause: str, what: Union[Outcome, Error]) -> None:
 
 def restored(outcome: Outcome) -> None:
     """Called by the native side."""
-    _log.info("restored from %s as generation %d", outcome.id, outcome.generation)
     for hook in list(_restored):
         try:
             hook(outcome)

@@ -20,7 +20,7 @@ def main() -> None:
     words = sys.argv[1:]
     if words[:1] == ["-m"] and len(words) > 1:
         code, module = _module(words[1])
-        sys.argv = words[1:]
+        sys.argv = [str(module.__file__), *words[2:]]
     elif words and words[0] != "-m":
         code, module = _file(words[0])
         sys.argv = words
@@ -34,6 +34,7 @@ def main() -> None:
 def _file(path: str) -> tuple[CodeType, ModuleType]:
     # As `python FILE` has it, in the place of the current folder that `python -m` has put there.
     sys.path[0] = os.path.dirname(os.path.realpath(path))
+    path = os.path.abspath(path)
     loader = importlib.machinery.SourceFileLoader("__main__", path)
     try:
         source = loader.get_data(path)

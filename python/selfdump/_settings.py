@@ -29,7 +29,7 @@ def install(
     on_exception: bool = False,
     keep_forensic: Optional[int] = None,
     exit_signal: Optional[_Signal] = None,
-    exit_with: Optional[int] = None,
+    exit_status: Optional[int] = None,
     jitter: Optional[Duration] = None,
     overhead: Optional[Union[float, str]] = None,
     mtbf: Optional[Duration] = None,
@@ -59,7 +59,7 @@ def install(
     :param on_exception: a forensic checkpoint at each exception that nobody catches, in any thread.
     :param keep_forensic: how many forensic checkpoints stay (3).
     :param exit_signal: asks for a checkpoint, and ends the program when it is on disk (none).
-    :param exit_with: the exit status it then ends with, 0 to 255 (0); at once, without ``atexit``.
+    :param exit_status: the exit status it then ends with, 0 to 255 (0); at once, without ``atexit``.
     :param jitter: how much longer, at random, each period of ``every`` may be (0).
     :param overhead: instead of ``every``: as often as keeps pauses under this share of the time, ``0.01`` or ``"1%"``.
     :param mtbf: instead of ``every``: what loses least to failures that come once in this time.
@@ -85,7 +85,7 @@ def install(
         "signal": signal,
         "keep_forensic": keep_forensic,
         "exit_signal": exit_signal,
-        "exit_with": exit_with,
+        "exit_status": exit_status,
         "jitter": jitter,
         "overhead": None if overhead is None else str(overhead),
         "mtbf": mtbf,

@@ -1,15 +1,41 @@
 //! The program's hooks: Python functions, called in selfdump's thread.
 //!
 //! That thread is Rust's. It takes the interpreter's lock for as long as a hook runs; whoever waits for a checkpoint has
-//! let go of it. An interpreter that ends must not be entered any more (Python would end the thread in the middle of
+//! let go of it. It takes it only where there is something to call: code that keeps the lock for long (an extension) then
+//! holds up no checkpoint. An interpreter that ends must not be entered any more (Python would end the thread in the middle of
 //! Rust code), so hooks go through a gate that is closed before, by `atexit`.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use selfdump::{Cause, Error, Handle, Outcome, Report};
+use selfdump::{Cause, Error, Handle, Outcome, Report, Restored};
 
 use crate::convert;
+
+/// Of which kinds the program has hooks.
+struct Wanted {
+    before: AtomicBool,
+    after: AtomicBool,
+    restored: AtomicBool,
+}
+
+static WANTED: Wanted = Wanted {
+    before: AtomicBool::new(false),
+    after: AtomicBool::new(false),
+    restored: AtomicBool::new(false),
+};
+
+/// The program has a hook of this kind from here on.
+#[pyfunction]
+pub fn want(kind: &str) {
+    let wanted = match kind {
+        "before" => &WANTED.before,
+        "after" => &WANTED.after,
+        _ => &WANTED.restored,
+    };
+    wanted.store(true, SeqCst);
+}
 
 /// Whether the interpreter may still be entered. Each installation has its own: that of a process which forks while a
 /// hook runs stays locked for ever in the child.
@@ -53,17 +79,22 @@ impl Hooks {
         let Hooks { before, after, restored } = self;
         let gates = (Arc::clone(gate), Arc::clone(gate), Arc::clone(gate));
         handle.before_checkpoint(move |cause| {
+            if !WANTED.before.load(SeqCst) {
+                return Ok(());
+            }
             // Without an interpreter nobody objects.
             gates.0.enter(|py| ask(py, &before, cause)).unwrap_or(Ok(()))
         })?;
         handle.after_checkpoint(move |report| {
-            gates.1.enter(|py| say(py, tell(py, &after, report)));
+            // What went wrong is for Python's log as well.
+            if WANTED.after.load(SeqCst) || report.outcome.is_err() {
+                gates.1.enter(|py| say(py, tell(py, &after, report)));
+            }
         })?;
         handle.on_restore(move |back| {
-            gates.2.enter(|py| {
-                let outcome = convert::outcome(py, &Outcome::Restored(back.clone()));
-                say(py, outcome.and_then(|outcome| restored.call1(py, (outcome,))));
-            });
+            if WANTED.restored.load(SeqCst) {
+                gates.2.enter(|py| say(py, welcome(py, &restored, back)));
+            }
         })
     }
 }
@@ -78,6 +109,10 @@ fn tell(py: Python<'_>, after: &Py<PyAny>, report: &Report) -> PyResult<Py<PyAny
         Err(error) => convert::error(py, error)?.unbind(),
     };
     after.call1(py, (report.cause.to_string(), what))
+}
+
+fn welcome(py: Python<'_>, restored: &Py<PyAny>, back: &Restored) -> PyResult<Py<PyAny>> {
+    restored.call1(py, (convert::outcome(py, &Outcome::Restored(back.clone()))?,))
 }
 
 /// An exception that the Python side has let through.

@@ -143,6 +143,8 @@ fn main(py: Python<'_>, arguments: Vec<OsString>, command: Vec<OsString>, starte
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    use super::hooks::want;
+    #[pymodule_export]
     use super::{
         checkpoint, checkpoint_exception, close, generation, hold, install, install_beforehand, main,
         release, uninstall,

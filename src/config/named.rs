@@ -7,72 +7,51 @@ use super::values::{self, Fraction, Value};
 use super::{Config, Exit};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The settings of [`Config`], as the methods are called.
-const NAMES: [&str; 22] = [
-    "dir",
-    "name",
-    "keep",
-    "keep_forensic",
-    "signal",
-    "exit_signal",
-    "exit_with",
-    "every",
-    "jitter",
-    "overhead",
-    "mtbf",
-    "first_after",
-    "min_interval",
-    "hold_timeout",
-    "files",
-    "copy_files",
-    "copy_limit",
-    "on_panic",
-    "on_fatal_signal",
-    "timeout",
-    "criu",
-    "service",
-];
-
 impl Config {
-    /// Sets what the method of this name sets, from the text that the variable of this setting takes: for front-ends
-    /// in other languages. `exit_with` takes an exit status.
+    /// Sets one setting by its name, to a value as it is written in its variable: `every` to `10m`. The name is that of
+    /// the variable, in small letters and without `selfdump_`. What is set so stands as if it were set by the method;
+    /// an empty value leaves the setting open.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), selfdump::Error> {
-    /// selfdump::Config::new().set("every", "10m")?.set("keep", "3")?.install()?;
+    /// selfdump::Config::new().set("every", "10m")?.set("exit_status", "75")?.install()?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for a name that no setting has, and for text that isn't of the setting's form.
+    /// [`ErrorKind::Config`] where there is no such setting, or for a value that can't be read.
     pub fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Result<Config> {
         let value = value.as_ref();
+        if value.is_empty() {
+            return Ok(self);
+        }
+        let variable = format!("SELFDUMP_{}", name.to_ascii_uppercase());
         match name {
             "dir" => self.dir = Some(value.into()),
-            "name" => self.name = Some(values::text(name, value)?),
-            "keep" => read(&mut self.keep, name, value)?,
-            "keep_forensic" => read(&mut self.keep_forensic, name, value)?,
-            "signal" => read(&mut self.signal, name, value)?,
-            "exit_signal" => read(&mut self.exit_signal, name, value)?,
-            "exit_with" => self.exit = Some(Exit::Status(values::read(name, value)?)),
-            "every" => read(&mut self.every, name, value)?,
-            "jitter" => read(&mut self.jitter, name, value)?,
-            "overhead" => self.overhead = Some(values::read::<Fraction>(name, value)?.0),
-            "mtbf" => read(&mut self.mtbf, name, value)?,
-            "first_after" => read(&mut self.first_after, name, value)?,
-            "min_interval" => read(&mut self.min_interval, name, value)?,
-            "hold_timeout" => read(&mut self.hold_timeout, name, value)?,
-            "files" => read(&mut self.files, name, value)?,
-            "copy_files" => read(&mut self.copy_files, name, value)?,
-            "copy_limit" => read(&mut self.copy_limit, name, value)?,
-            "on_panic" => read(&mut self.on_panic, name, value)?,
-            "on_fatal_signal" => read(&mut self.on_fatal_signal, name, value)?,
-            "timeout" => read(&mut self.timeout, name, value)?,
+            "name" => self.name = Some(values::text(&variable, value)?),
+            "keep" => read(&mut self.keep, &variable, value)?,
+            "keep_forensic" => read(&mut self.keep_forensic, &variable, value)?,
+            "signal" => read(&mut self.signal, &variable, value)?,
+            "exit_signal" => read(&mut self.exit_signal, &variable, value)?,
+            "exit_status" => self.exit = Some(Exit::Status(values::read(&variable, value)?)),
+            "every" => read(&mut self.every, &variable, value)?,
+            "jitter" => read(&mut self.jitter, &variable, value)?,
+            "overhead" => self.overhead = Some(values::read::<Fraction>(&variable, value)?.0),
+            "mtbf" => read(&mut self.mtbf, &variable, value)?,
+            "first_after" => read(&mut self.first_after, &variable, value)?,
+            "min_interval" => read(&mut self.min_interval, &variable, value)?,
+            "hold_timeout" => read(&mut self.hold_timeout, &variable, value)?,
+            "files" => read(&mut self.files, &variable, value)?,
+            "copy_files" => read(&mut self.copy_files, &variable, value)?,
+            "copy_limit" => read(&mut self.copy_limit, &variable, value)?,
+            "on_panic" => read(&mut self.on_panic, &variable, value)?,
+            "on_fatal_signal" => read(&mut self.on_fatal_signal, &variable, value)?,
+            "timeout" => read(&mut self.timeout, &variable, value)?,
             "criu" => self.criu = Some(value.into()),
             "service" => self.service = Some(value.into()),
-            _ => return Err(unknown(name)),
+            _ => return Err(no_such_setting(name)),
         }
         Ok(self)
     }
@@ -85,23 +64,31 @@ impl Config {
     }
 }
 
-fn read<T: Value>(setting: &mut Option<T>, name: &str, value: &OsStr) -> Result<()> {
-    *setting = Some(values::read(name, value)?);
+fn read<T: Value>(setting: &mut Option<T>, variable: &str, value: &OsStr) -> Result<()> {
+    *setting = Some(values::read(variable, value)?);
     Ok(())
 }
 
-fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("there is no setting {name:?}"))
-        .with_hint(format!("the settings are {}", NAMES.join(", ")))
+fn no_such_setting(name: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("there is no setting {name:?}")).with_hint(
+        "the names are those of the SELFDUMP_* variables in docs/settings.md, as `every` for SELFDUMP_EVERY",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A text that each setting takes, and what it becomes.
-    fn set_all() -> Config {
-        let text = |name: &str| match name {
+    /// The names that the page about settings has, but for the switch, which is only for users.
+    fn names() -> Vec<String> {
+        let page = include_str!("../../docs/settings.md");
+        let variables = page.lines().filter_map(|line| line.split_once("| `SELFDUMP_")?.1.split_once('`'));
+        variables.map(|(name, _)| name.to_ascii_lowercase()).collect()
+    }
+
+    /// A text that each setting takes.
+    fn text(name: &str) -> &str {
+        match name {
             "dir" | "criu" | "service" => "/somewhere",
             "name" => "counter",
             "signal" => "USR1",
@@ -112,13 +99,15 @@ mod tests {
             "copy_limit" => "2 MiB",
             "on_panic" | "on_fatal_signal" => "on",
             _ => "7",
-        };
-        NAMES.iter().fold(Config::new(), |config, name| config.set(name, text(name)).unwrap())
+        }
     }
 
     #[test]
     fn every_setting_can_be_set_by_its_name() {
-        let config = set_all().program("counter");
+        let names = names();
+        assert!(names.len() > 20, "{names:?}");
+        let set = |config: Config, name: &String| config.set(name, text(name)).unwrap();
+        let config = names.iter().fold(Config::new().program("counter"), set);
         assert_eq!((config.keep, config.every), (Some(7), Some(std::time::Duration::from_secs(7))));
         assert_eq!((config.overhead, config.exit.as_ref()), (Some(0.01), Some(&Exit::Status(7))));
         let text = format!("{config:?}");
@@ -126,20 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_of_the_page_about_settings() {
-        let page = include_str!("../../docs/settings.md");
-        let methods = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-        let methods: Vec<&str> = methods.map(|(name, _)| name).collect();
-        assert_eq!(methods, NAMES);
-    }
-
-    #[test]
-    fn a_wrong_name_and_a_wrong_value_are_named_with_what_can_be() {
+    fn a_wrong_name_and_a_wrong_value_are_named_and_an_empty_one_is_none() {
         let error = Config::new().set("evry", "10m").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.hint().unwrap().contains("every"));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Config, "there is no setting \"evry\"")
+        );
         let error = Config::new().set("every", "often").unwrap_err();
-        assert_eq!(error.to_string(), "every can't be \"often\"");
+        assert_eq!(error.to_string(), "SELFDUMP_EVERY can't be \"often\"");
         assert!(error.hint().unwrap().contains("10m"));
+        assert_eq!(Config::new().set("every", "").unwrap().every, None);
     }
 }
