@@ -1,7 +1,37 @@
-//! What a failure says: its class, kind and remedy.
+//! What the package offers, and what a failure says: its class, kind and remedy.
 
-use super::{lines, start};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::{lines, python, start};
 use crate::harness::Lab;
+
+/// What a line of Python prints.
+fn printed(code: &str) -> String {
+    let done = python().args(["-c", code]).output().expect("python");
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stdout).expect("text")
+}
+
+#[test]
+fn importing_the_package_installs_nothing() {
+    let code = "import os, signal, selfdump; print(len(os.listdir('/proc/self/task')), signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL)";
+    assert_eq!(printed(code).trim(), "1 True");
+}
+
+#[test]
+fn install_takes_every_setting_by_its_name() {
+    let code = "import inspect, selfdump; print(*inspect.signature(selfdump.install).parameters)";
+    let taken = printed(code);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    let page = fs::read_to_string(page).expect("the page about settings");
+    let variables = page.lines().filter_map(|line| line.split_once("| `SELFDUMP_")?.1.split_once('`'));
+    let mut settings: BTreeSet<String> = variables.map(|(name, _)| name.to_ascii_lowercase()).collect();
+    // It is Python's own.
+    settings.insert("on_exception".to_owned());
+    assert_eq!(taken.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>(), settings);
+}
 
 /// What `errors` says where this is set.
 fn errors(lab: &Lab, variables: &[(&str, &str)]) -> Vec<String> {
