@@ -111,10 +111,10 @@ fn attempt(
     thawed();
     match dumped {
         Ok((Answer { dumped: Dumped::Restored, .. }, _)) => {
-            let id = draft.id();
+            let (id, path) = (draft.id(), draft.destination());
             draft.forget();
             let before = subject.begin_next_life();
-            Ok(Outcome::Restored(come_back(&before, &subject.life, id, taken)))
+            Ok(Outcome::Restored(come_back(&before, &subject.life, (id, path), taken)))
         }
         // It would come back only to die.
         Ok(_) if crash::is_under_way() && !cause.is_forensic() => {
@@ -139,7 +139,7 @@ fn crashed_meanwhile() -> Error {
 }
 
 /// What the life that begins knows of the one before it.
-fn come_back(before: &Life, now: &Life, id: String, taken: SystemTime) -> Restored {
+fn come_back(before: &Life, now: &Life, (id, path): (String, PathBuf), taken: SystemTime) -> Restored {
     Restored {
         taken,
         age: SystemTime::now().duration_since(taken).unwrap_or_default(),
@@ -149,6 +149,7 @@ fn come_back(before: &Life, now: &Life, id: String, taken: SystemTime) -> Restor
         same_pid_namespace: before.pid_namespace == now.pid_namespace,
         settings: handover::take(now, &id),
         id,
+        path,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Forensic checkpoints: of a thread in its panic, and of one that is about to die of a signal.
+//! Forensic checkpoints: of a thread in its panic, or with an exception that nobody caught, and of one that is about to
+//! die of a signal.
 //!
 //! The thread waits where it is until the agent has made the checkpoint, so that its stack in the images ends in what
 //! went wrong. It may hold locks that the agent needs, or a hook of the program, so its patience has bounds. Hooks have no say in it, and no [`Hold`](crate::Hold) holds it up: what it would protect is lost.
@@ -85,6 +86,16 @@ fn checkpoint(panic: &PanicHookInfo<'_>) {
         thread: process::thread_name(),
         location: panic.location().map(ToString::to_string),
     };
+    wait_for(shared, cause);
+}
+
+/// Has the agent make a forensic checkpoint of the calling thread, which has an exception that nobody caught.
+pub(crate) fn checkpoint_exception(shared: &Shared, message: &str, location: Option<String>) {
+    let message = message.chars().take(LONGEST_MESSAGE).collect();
+    wait_for(shared, Cause::Exception { message, thread: process::thread_name(), location });
+}
+
+fn wait_for(shared: &Shared, cause: Cause) {
     shared.call_from_panic(cause).wait(*PATIENCE.lock().unwrap_or_else(PoisonError::into_inner));
 }
 

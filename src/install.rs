@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::agent::{self, Hold, Shared};
+use crate::agent::{self, Asked, Hold, Shared};
 use crate::checkpoint::Subject;
 use crate::config::{self, Config, Settings};
 use crate::error::{Error, ErrorKind, Result};
@@ -241,6 +241,33 @@ impl Handle {
     /// [`Error::hint`]. From inside a hook ([`ErrorKind::InsideHook`]), and in a thread that has a [`Hold`]
     /// ([`ErrorKind::Held`]), it would wait for itself, and is an error at once.
     pub fn checkpoint(&self) -> Result<Outcome> {
+        self.ask()?.wait()
+    }
+
+    /// Asks for a checkpoint without waiting for it: what [`checkpoint`](Handle::checkpoint) returns comes from
+    /// [`Asked::wait`] or [`Asked::wait_for`]. For threads that have something else to look after meanwhile.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// # let handle = selfdump::install()?;
+    /// # fn look_after_other_things() {}
+    /// let asked = handle.ask()?;
+    /// let outcome = loop {
+    ///     match asked.wait_for(Duration::from_millis(50)) {
+    ///         Some(outcome) => break outcome?,
+    ///         None => look_after_other_things(),
+    ///     }
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What would keep [`checkpoint`](Handle::checkpoint) from asking: [`ErrorKind::InsideHook`],
+    /// [`ErrorKind::Held`], [`ErrorKind::NotInstalled`].
+    pub fn ask(&self) -> Result<Asked> {
         let shared = self.shared()?;
         outside_of_hooks("a hook can't ask for a checkpoint and wait for it")?;
         if agent::held_by_this_thread(shared) {
@@ -250,7 +277,24 @@ impl Handle {
             )
             .with_hint("drop the Hold before asking for a checkpoint"));
         }
-        shared.call().recv().unwrap_or_else(|_| Err(agent::ended()))
+        Ok(shared.call())
+    }
+
+    /// Makes a forensic checkpoint of the calling thread and waits for it, whatever comes of it: for languages in which
+    /// a program goes wrong by an exception that nobody catches, as [`Config::on_panic`] is for Rust. `message` is what
+    /// the exception says (the first 4096 characters are kept), `location` where it came from, such as file and line.
+    ///
+    /// Hooks are not asked, and no [`Hold`] is waited for. In a process that is restored from it this returns as well.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InsideHook`] in a hook, [`ErrorKind::NotInstalled`] in a forked child. That the checkpoint failed
+    /// is logged, and stands in `status.json`.
+    pub fn checkpoint_exception(&self, message: &str, location: Option<String>) -> Result<()> {
+        let shared = self.shared()?;
+        outside_of_hooks("a hook can't wait for a checkpoint of its own exception")?;
+        forensic::checkpoint_exception(shared, message, location);
+        Ok(())
     }
 
     /// Keeps checkpoints from beginning until the returned value is dropped: around what must not be cut in two, an
@@ -283,7 +327,7 @@ impl Handle {
     /// no checkpoint is made, and who asked gets [`ErrorKind::Vetoed`]. One that panics says no. Forensic
     /// checkpoints don't ask.
     ///
-    /// Hooks run in selfdump's own thread, with 512 KiB of stack and every signal blocked, in the order in which
+    /// Hooks run in selfdump's own thread, with 8 MiB of stack and every signal blocked, in the order in which
     /// they were added.
     ///
     /// ```no_run

@@ -125,7 +125,7 @@ pub mod status;
 
 pub mod auto;
 
-pub use agent::{Hold, generation};
+pub use agent::{Asked, Hold, generation};
 pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;

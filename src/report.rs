@@ -34,6 +34,16 @@ pub enum Cause {
         /// File, line and column of the panic.
         location: Option<String>,
     },
+    /// A program of another language reported an exception that nobody caught
+    /// ([`Handle::checkpoint_exception`](crate::Handle::checkpoint_exception)). The checkpoint is a forensic one.
+    Exception {
+        /// What the exception said.
+        message: String,
+        /// The name of the thread that it came up in; its id where it has none.
+        thread: String,
+        /// Where it came from, where that is known.
+        location: Option<String>,
+    },
     /// The program was about to die of a signal. The checkpoint is a forensic one.
     FatalSignal {
         /// The number of the signal.
@@ -49,7 +59,7 @@ pub enum Cause {
 impl Cause {
     /// Whether it makes a forensic checkpoint: one to look at, which is never chosen to go on from.
     pub fn is_forensic(&self) -> bool {
-        matches!(self, Cause::Panic { .. } | Cause::FatalSignal { .. })
+        matches!(self, Cause::Panic { .. } | Cause::Exception { .. } | Cause::FatalSignal { .. })
     }
 }
 
@@ -60,6 +70,7 @@ impl fmt::Display for Cause {
                 f.pad(&sys::signal::name(*signal))
             }
             Cause::Panic { .. } => f.pad("panic"),
+            Cause::Exception { .. } => f.pad("exception"),
             Cause::Timer => f.pad("timer"),
             Cause::Call => f.pad("call"),
         }
@@ -106,6 +117,8 @@ pub struct Checkpoint {
 pub struct Restored {
     /// The checkpoint that it came from: NAME/INSTANCE/NUMBER.
     pub id: String,
+    /// Its folder, where it was put when it was made.
+    pub path: PathBuf,
     /// When that was taken.
     pub taken: SystemTime,
     /// How long ago that was, by the clock of this machine; zero if it stands before it.

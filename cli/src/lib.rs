@@ -1,17 +1,19 @@
 //! The `selfdump` command as a library: [`run`] takes the arguments and returns the exit status, so that
-//! other front-ends (`python -m selfdump`) are the same command.
+//! other front-ends (`python -m selfdump`) are the same command. How such a front-end is started is a [`Front`].
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod front;
 mod list;
 mod output;
 mod restore;
 mod run;
 pub mod setup;
 mod status;
+
+pub use front::{Front, Scripts};
 
 /// Checkpoints of running programs: what there is, how they are doing, and how they come back
 ///
@@ -48,25 +50,28 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs the command; the first argument is its own name. Errors are printed, with the remedy.
-pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+/// Runs the command with these arguments, which don't include its own name, and returns its exit status. Errors are
+/// printed, with the remedy. Where a program was attended to, this process ends as that has ended, without returning.
+pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
     // A reader that goes away (`selfdump list | head -1`) ends us quietly, as it does other tools.
     output::end_quietly_on_broken_pipe();
     let logger = env_logger::Env::new().filter_or("SELFDUMP_LOG", "warn");
     // A front-end may have a logger of its own.
     let _ = env_logger::Builder::from_env(logger).format_timestamp(None).try_init();
-    let arguments = match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => arguments,
+    let name = OsString::from("selfdump");
+    let parsed = Arguments::try_parse_from(std::iter::once(&name).chain(arguments));
+    let parsed = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    let succeeded = |()| ExitCode::SUCCESS;
-    let (done, failure) = match arguments.command {
+    let succeeded = |()| 0;
+    let (done, failure) = match parsed.command {
         Command::List(args) => (list::run(&args).map(succeeded), 1),
-        Command::Restore(args) => (restore::run(&args).map(succeeded), restore::FAILURE),
-        Command::Run(args) => (run::run(&args), restore::FAILURE),
+        Command::Restore(args) => (restore::run(&args, front, arguments).map(succeeded), restore::FAILURE),
+        Command::Run(args) => (run::run(&args, front), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
@@ -75,7 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Ok(status) => status,
         Err(error) => {
             output::report(&error);
-            ExitCode::from(failure)
+            failure
         }
     }
 }

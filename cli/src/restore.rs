@@ -1,15 +1,16 @@
 //! `selfdump restore`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use selfdump::restore::{self, FileAction, FilePlan, Guard, Revived};
 use selfdump::{Entry, FilePolicy, FileRule};
 use serde::Serialize;
 
-use crate::StoreArgs;
+use crate::{Front, StoreArgs};
 
 /// The exit status where the program was not brought back: one that programs themselves seldom use.
 pub const FAILURE: u8 = 125;
@@ -124,7 +125,9 @@ fn setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+/// `arguments` are those that this command was given.
+pub fn run(args: &Args, front: &Front, arguments: &[OsString]) -> Result<()> {
+    let again = front.again(arguments);
     let (store, mut options) = restore::from_environment(args.store.dir.as_deref())?;
     options.stopped = args.stopped;
     options.settings = args.set.iter().cloned().collect();
@@ -148,13 +151,13 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.detach {
         if args.pidns {
             let newest = restore::newest_good(store, target, &mut skip)?;
-            restore::end_alike(restore::in_a_pid_namespace(inside(&newest, &options)?)?);
+            restore::end_alike(restore::in_a_pid_namespace(inside(&again, &newest, &options)?)?);
         }
         if args.inherit.is_empty() && restore::needs_a_terminal(store, target)? {
-            restore::end_alike(restore::at_a_terminal(ourselves()?)?);
+            restore::end_alike(restore::at_a_terminal(ourselves(&again)?)?);
         }
     }
-    options.guard = if args.detach { None } else { guard() };
+    options.guard = if args.detach { None } else { guard(front) };
     let (entry, revived) = restore::bring_back(store, target, &options, &mut skip)?;
     let pid = revived.pid;
     // The life that begins is one later than the one that was dumped.
@@ -189,11 +192,11 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Who ends the program when this command is killed. In a pid namespace of its own, of which this is the first process,
 /// the kernel does.
-fn guard() -> Option<Arc<Guard>> {
+fn guard(front: &Front) -> Option<Arc<Guard>> {
     if std::process::id() == 1 {
         return None;
     }
-    let post = || anyhow::Ok(Guard::post(part_of_ourselves("guard")?)?);
+    let post = || anyhow::Ok(Guard::post(command(&front.again(&["guard".into()]))?)?);
     post()
         .inspect_err(|error| {
             eprintln!("selfdump: were this command killed, the program would go on: {error:#}")
@@ -202,25 +205,23 @@ fn guard() -> Option<Arc<Guard>> {
         .map(Arc::new)
 }
 
-/// This program, for another part of it.
-fn part_of_ourselves(part: &str) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    // A front-end may have arguments of its own before ours (`python3 -m selfdump restore`).
-    command.args(std::env::args_os().skip(1).take_while(|argument| argument != "restore")).arg(part);
-    Ok(command)
+/// This command once more.
+fn ourselves(again: &[OsString]) -> Result<Command> {
+    let again: Vec<OsString> = again.iter().filter(|argument| *argument != "--pidns").cloned().collect();
+    command(&again)
 }
 
-/// This command once more.
-fn ourselves() -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(std::env::args_os().skip(1).filter(|argument| argument != "--pidns"));
+fn command(words: &[OsString]) -> Result<Command> {
+    let (program, arguments) = words.split_first().context("nobody knows how this command was started")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
     Ok(command)
 }
 
 /// This command once more, for a pid namespace from which nothing of this one can be seen: who has ended, and who else
 /// writes to the program's files, is told to it.
-fn inside(entry: &Entry, options: &restore::Options) -> Result<Command> {
-    let mut command = ourselves()?;
+fn inside(again: &[OsString], entry: &Entry, options: &restore::Options) -> Result<Command> {
+    let mut command = ourselves(again)?;
     if restore::has_ended(entry)? {
         command.arg("--has-ended");
     }

@@ -48,6 +48,31 @@ impl Waiting {
     }
 }
 
+/// A checkpoint that was asked for ([`Handle::ask`](crate::Handle::ask)). It is made whether anybody waits for it or not.
+#[derive(Debug)]
+#[must_use = "what comes of the checkpoint is only told to who waits"]
+pub struct Asked(Receiver<Result<Outcome>>);
+
+impl Asked {
+    /// Waits until it is made, or has failed, as [`Handle::checkpoint`](crate::Handle::checkpoint) does.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the checkpoint from being made.
+    pub fn wait(self) -> Result<Outcome> {
+        self.0.recv().unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Waits for that long at most; none where nothing has come of it yet. The outcome is told once.
+    pub fn wait_for(&self, time: Duration) -> Option<Result<Outcome>> {
+        match self.0.recv_timeout(time) {
+            Ok(outcome) => Some(outcome),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(ended())),
+        }
+    }
+}
+
 /// It is never freed: a handler may have its address at any time. The pipe, which handlers know, stands first, so that
 /// who looks for leaks sees from that address that it isn't lost.
 #[repr(C)]
@@ -91,8 +116,8 @@ impl Shared {
     }
 
     /// Asks for a checkpoint. Who asks before one begins shares it with all others who did.
-    pub(crate) fn call(&self) -> Receiver<Result<Outcome>> {
-        self.ask(|state, caller| state.callers.push(caller))
+    pub(crate) fn call(&self) -> Asked {
+        Asked(self.ask(|state, caller| state.callers.push(caller)))
     }
 
     /// Asks for a forensic checkpoint, for a thread that waits in its panic.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use holds::Hold;
 pub(crate) use holds::held_by_this_thread;
+pub use mailbox::Asked;
 pub(crate) use mailbox::{Shared, ended};
 
 use crate::checkpoint::{self, Subject};
@@ -35,8 +36,9 @@ use mailbox::{Caller, Panicked, Progress};
 /// The thread's name, by which it is known in `/proc/PID/task/TID/comm`.
 pub(crate) const THREAD_NAME: &str = "selfdump";
 
-/// Plenty for the agent itself, and enough for a hook of the program.
-const STACK: usize = 512 * 1024;
+/// As much as Linux gives a thread by default, of which only what is used takes memory: a hook of the program may be a
+/// function of an interpreter.
+const STACK: usize = 8 * 1024 * 1024;
 
 /// How long what is held up sleeps without a look around.
 const LOOK: Duration = Duration::from_secs(60);

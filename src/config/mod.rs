@@ -34,6 +34,7 @@ use crate::sys::signal::Signal;
 pub struct Config {
     dir: Option<PathBuf>,
     name: Option<String>,
+    program: Option<PathBuf>,
     keep: Option<u32>,
     keep_forensic: Option<u32>,
     signal: Option<Signal>,

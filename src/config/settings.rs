@@ -52,9 +52,10 @@ impl Config {
         let schedule = schedule(&self, &variables)?;
         let name = match self.name {
             Some(name) => name,
-            None => variables
-                .value("SELFDUMP_NAME")
-                .map_or_else(program_name, |value| values::text("SELFDUMP_NAME", &value))?,
+            None => match variables.value("SELFDUMP_NAME") {
+                Some(value) => values::text("SELFDUMP_NAME", &value)?,
+                None => self.program.as_deref().map_or_else(program_name, |program| Ok(name_of(program)))?,
+            },
         };
         let dir = self.dir.or_else(|| variables.path("SELFDUMP_DIR"));
         let signal = variables.or(self.signal, "SELFDUMP_SIGNAL")?.unwrap_or(Signal::USR2);

@@ -216,3 +216,11 @@ fn a_relative_store_is_made_absolute_while_the_current_folder_is_known() {
     let settings = resolve(Config::new().dir("checkpoints"), &[]).unwrap();
     assert_eq!(settings.dir, std::env::current_dir().unwrap().join("checkpoints"));
 }
+
+#[test]
+fn an_interpreter_s_checkpoints_are_found_under_its_script_where_nothing_else_is_said() {
+    let script = || Config::new().program("/jobs/train one.py");
+    assert_eq!(resolve(script(), &[]).unwrap().name, "train_one.py");
+    assert_eq!(resolve(script(), &[("SELFDUMP_NAME", "job")]).unwrap().name, "job");
+    assert_eq!(resolve(script().name("called"), &[("SELFDUMP_NAME", "job")]).unwrap().name, "called");
+}

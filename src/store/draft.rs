@@ -79,6 +79,11 @@ impl Draft {
         self.instance.id(self.number)
     }
 
+    /// The folder of the checkpoint that it becomes.
+    pub(crate) fn destination(&self) -> PathBuf {
+        self.instance.checkpoint(self.number)
+    }
+
     /// Where CRIU's files go.
     pub(crate) fn images(&self) -> PathBuf {
         self.path(layout::IMAGES)
@@ -139,7 +144,7 @@ impl Draft {
         self.sync_all(&manifest.files)?;
         remove_if_there(&self.path(layout::OWNER))?;
         sync(&folder)?;
-        let checkpoint = self.instance.checkpoint(self.number);
+        let checkpoint = self.destination();
         disk::rename_new(&folder, &checkpoint)
             .map_err(|source| Error::io("rename to", &checkpoint, source))?;
         sync(&self.instance.folder())?;

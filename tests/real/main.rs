@@ -31,6 +31,7 @@ mod needs;
 mod outside;
 mod pidns;
 mod places;
+mod python;
 mod run;
 mod server;
 mod units;

@@ -6,6 +6,7 @@ mod codegen;
 mod demo;
 mod dist;
 mod machine;
+mod python;
 mod session;
 mod setup;
 mod test;
@@ -28,6 +29,8 @@ enum Task {
     },
     /// Everything that has to hold before a change goes in; ends with the tests
     Ci,
+    /// Build the Python package, install it into a fresh virtualenv and check its types
+    Wheel,
     /// Write the structs for CRIU's messages and images from proto/
     Codegen {
         /// Only fail if they are not what proto/ says
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test { filters } => test::run(&filters),
         Task::Ci => ci::run(),
+        Task::Wheel => setup::packages().and_then(|()| python::wheel()).map(drop),
         Task::Codegen { check } => codegen::run(check),
         Task::Dist { profile } => dist::run(profile),
     }

@@ -61,6 +61,13 @@ const PACKAGES: [Package; 18] = [
     Package { name: "munge", program: "munged", why: "Slurm's daemons know each other by it" },
 ];
 
+/// Debian's Python makes virtualenvs only with this.
+const VENV: Package = Package {
+    name: "python3-venv",
+    program: "python3",
+    why: "the tests install the Python package into a virtualenv",
+};
+
 /// The binaries of the CRIU that selfdump is developed with and of the oldest that it supports.
 pub struct Criu {
     pub current: PathBuf,
@@ -84,12 +91,23 @@ pub fn current_criu() -> Result<PathBuf> {
     ensure_criu(&cargo::target()?.join("criu"), "forky", &mut stdout())
 }
 
-fn packages() -> Result<()> {
+/// What the machine may not have.
+pub fn packages() -> Result<()> {
     for package in PACKAGES.iter().filter(|package| find_program(package.program).is_none()) {
         println!("installing {}: {}", package.name, package.why);
         install(package)?;
     }
+    if !makes_virtualenvs() {
+        println!("installing {}: {}", VENV.name, VENV.why);
+        install(&VENV)?;
+        ensure!(makes_virtualenvs(), "the python3 on PATH has no ensurepip: {}", VENV.why);
+    }
     Ok(())
+}
+
+fn makes_virtualenvs() -> bool {
+    let mut python = Command::new(VENV.program);
+    python.args(["-c", "import ctypes, ensurepip, sqlite3"]).output().is_ok_and(|done| done.status.success())
 }
 
 fn install(package: &Package) -> Result<()> {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{cargo, dist, setup};
+use crate::{cargo, dist, python, setup};
 
 /// What is built and run before the integration tests: what is quick to fail comes first.
 const FIRST: [&[&str]; 5] = [
@@ -41,6 +41,7 @@ pub fn run(filters: &[String]) -> Result<()> {
     FIRST.into_iter().try_for_each(take)?;
     STATIC.into_iter().try_for_each(build_static)?;
     dist::run(dist::Profile::Dev)?;
+    python::wheel()?;
     take(INTEGRATION)
 }
 

@@ -3,8 +3,6 @@
 mod options;
 mod said;
 
-use std::process::ExitCode;
-
 use anyhow::Result;
 use selfdump::restore::{self, Ended};
 use selfdump::supervise::{self, Conclusion, End};
@@ -13,38 +11,38 @@ use selfdump::{Error, ErrorKind};
 pub use options::Args;
 use said::Said;
 
-use crate::{output, restore::FAILURE};
+use crate::{Front, output, restore::FAILURE};
 
 /// As env(1), nohup(1) and timeout(1) have them.
 const NO_SUCH_PROGRAM: u8 = 127;
 const NO_PROGRAM: u8 = 126;
 
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &Args, front: &Front) -> Result<u8> {
     // Whoever reads what we say may go away; the program is not to lose its runner by that.
     output::outlive_readers();
-    let order = args.order()?;
+    let order = args.order(front)?;
     let mut said = Said::new(order.name(), args.json.as_ref(), args.progress)?;
     let concluded = supervise::run(&order, &mut |event| said.tell(event));
     said.clear();
     Ok(match concluded? {
-        Conclusion::Left(_) => ExitCode::from(order.left()),
+        Conclusion::Left(_) => order.left(),
         Conclusion::NotStarted(error) => not_started(error),
         Conclusion::Ended(end) | Conclusion::GaveUp(_, end) => alike(end),
-        _ => ExitCode::from(FAILURE),
+        _ => FAILURE,
     })
 }
 
 /// Ends us as the program has ended, where that is known.
-fn alike(end: End) -> ExitCode {
+fn alike(end: End) -> u8 {
     match end {
         End::Exited(status) => restore::end_alike(Ended::Exited(status)),
         End::Signaled(signal) => restore::end_alike(Ended::Signaled(signal)),
-        _ => ExitCode::from(FAILURE),
+        _ => FAILURE,
     }
 }
 
-fn not_started(error: Error) -> ExitCode {
+fn not_started(error: Error) -> u8 {
     let is_missing = error.kind() == ErrorKind::NotFound;
     output::report(&error.into());
-    ExitCode::from(if is_missing { NO_SUCH_PROGRAM } else { NO_PROGRAM })
+    if is_missing { NO_SUCH_PROGRAM } else { NO_PROGRAM }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use selfdump::supervise::{self, OnTerm, Order, Preload};
 
-use crate::StoreArgs;
+use crate::{Front, StoreArgs};
 
 /// Run a program, and bring it back when it crashes
 ///
@@ -121,8 +121,10 @@ pub enum Progress {
 
 impl Args {
     /// What the library is to do.
-    pub fn order(&self) -> Result<Order> {
-        let mut order = Order::new(self.command.clone(), self.variables())?;
+    pub fn order(&self, front: &Front) -> Result<Order> {
+        let started = front.start(&self.command);
+        let mut order = Order::new(started.named, self.variables())?;
+        order.command = started.command;
         order.policy.on_failure = self.ends.restart_on_failure;
         if let Some(Restarts(restarts)) = self.ends.restarts {
             order.policy.restarts = restarts;

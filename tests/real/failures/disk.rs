@@ -32,7 +32,7 @@ impl Disk {
         mount(&self.at, libc::MS_REMOUNT, &format!("size={mebibytes}m")).expect("a larger disk");
     }
 
-    fn becomes_read_only(&self) {
+    pub fn becomes_read_only(&self) {
         // A worker that has just answered may still have its log open.
         eventually("a disk that nobody writes to", || {
             mount(&self.at, libc::MS_REMOUNT | libc::MS_RDONLY, "").ok()
