@@ -72,8 +72,8 @@ def _checkpoint(exception: Optional[BaseException]) -> None:
         _native.checkpoint_exception(message, _location(exception.__traceback__))
     except Error as error:
         # A forked child has none of its own, and never asked for them.
-        if error.kind != "not-installed":
-            _log.warning("no forensic checkpoint: %s", error)
+        level = logging.DEBUG if error.kind == "not-installed" else logging.WARNING
+        _log.log(level, "no forensic checkpoint: %s", error)
 
 
 def _location(trace: Optional[TracebackType]) -> Optional[str]:

@@ -5,6 +5,8 @@
 //! (`hooks.rs`). The lock around [`INSTALLED`] is only taken with the interpreter's, and not kept beyond it, so that a
 //! forked child never finds it locked.
 
+#![deny(unsafe_code)]
+
 mod convert;
 mod holds;
 mod hooks;
@@ -37,10 +39,9 @@ fn installed() -> MutexGuard<'static, Option<Installed>> {
 }
 
 fn handle(py: Python<'_>) -> PyResult<Handle> {
-    match &*installed() {
-        Some(installed) => Ok(installed.handle.clone()),
-        None => Err(convert::not_installed(py)),
-    }
+    // Python may let another thread run while it makes the error, so the lock is given back before.
+    let handle = installed().as_ref().map(|installed| installed.handle.clone());
+    handle.ok_or_else(|| convert::not_installed(py))
 }
 
 /// The program's settings by name and text, the script that it is called after, and its hooks.

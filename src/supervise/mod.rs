@@ -4,9 +4,9 @@
 //! - [`run`] carries that out, and tells of each [`Event`].
 //! - [`Policy`] decides what comes after a life: a pure function of the lives that there were.
 //!
-//! The program makes its checkpoints itself, by a copy of selfdump that it links or that is preloaded ([`Preload`]), as the SELFDUMP_* variables say that it is started with; the runner only
-//! reads what it says of them. So a runner that is killed takes nothing with it: the program goes on, and the next
-//! runner takes it over.
+//! The program makes its checkpoints itself, by a copy of selfdump that it links or that is preloaded ([`Preload`]), as
+//! the SELFDUMP_* variables say that it is started with; the runner only reads what it says of them. So a runner that is
+//! killed takes nothing with it: the program goes on, and the next runner takes it over.
 
 mod backoff;
 mod event;
@@ -168,7 +168,7 @@ impl<'a> Runner<'a> {
         self.folders.clear();
         let beginning = Lineage::start(SystemTime::now());
         let mut variables = self.order.variables();
-        let can_t = self.preload(&mut variables);
+        let is_refused = self.preload(&mut variables);
         let pid = match program::start(&self.order.command, variables, self.mask) {
             Ok(pid) => pid,
             Err(source) => return Begun::NotStarted(not_started(self.order, source)),
@@ -179,12 +179,12 @@ impl<'a> Runner<'a> {
         let anew = self.order.resume || !self.lives.is_empty();
         (self.tell)(&Event::Started { pid, anew });
         let mut running = Running::new(pid, Start::Command, beginning, self.restarts());
-        running.was_said = can_t;
+        running.was_said = is_refused;
         Begun::Running(Box::new(running))
     }
 
-    /// Has the loader put our library into the program. Tells, before the first start, where that can't be; then this
-    /// is true.
+    /// Has the loader put our library into the program. Where that can't be this is true, and it is told before the
+    /// first start.
     fn preload(&mut self, variables: &mut BTreeMap<String, OsString>) -> bool {
         let (Some(library), Some(command)) = (&self.library, self.order.command.first()) else {
             return false;

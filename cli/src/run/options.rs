@@ -14,9 +14,10 @@ use crate::{Front, StoreArgs};
 /// Run a program, and bring it back when it crashes
 ///
 /// The program makes checkpoints as these options say, which it finds in its environment as SELFDUMP_* variables. It
-/// links selfdump, or has it preloaded, as every program with shared libraries can. When it is killed by a signal it comes back from its newest checkpoint. Otherwise this
-/// command ends as the program does: with its exit status, or by the same signal. 75 is the exit status of a program
-/// that has left with a checkpoint, and 125 that of a failure of this command itself. docs/run.md tells all of it.
+/// links selfdump, or has it preloaded, as every program with shared libraries can. When it is killed by a signal it
+/// comes back from its newest checkpoint. Otherwise this command ends as the program does: with its exit status, or by
+/// the same signal. 75 is the exit status of a program that has left with a checkpoint, and 125 that of a failure of
+/// this command itself. docs/run.md tells all of it.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "selfdump run [OPTIONS] -- COMMAND [ARGUMENT]...")]
 pub struct Args {

@@ -156,7 +156,9 @@ fn words(name: &str, event: &Event, say: &mut dyn FnMut(String)) {
         }
         Event::NotCheckpointed { pid } => {
             say(format!("process {pid} has not installed selfdump: no checkpoints are made of it"));
-            say("  help: have libselfdump.so preloaded (--preload), or link selfdump; until then a crash starts it anew".to_owned());
+            say("  help: have libselfdump.so preloaded (--preload), or link selfdump; until then a crash starts \
+                 it anew"
+                .to_owned());
         }
         Event::AskedToLeave { signal, grace_seconds, with_checkpoint, .. } => {
             let grace = output::seconds(Duration::from_secs_f64(*grace_seconds));

@@ -70,6 +70,27 @@ fn so_it_does_under_a_shim_that_executes_the_interpreter() {
 }
 
 #[test]
+fn a_script_leaves_with_a_checkpoint_and_the_same_line_goes_on_from_there() {
+    let lab = Lab::new();
+    let line_of = || {
+        let mut command = command(&["run", "--resume", "--dir"]);
+        command.arg(lab.store()).arg(script("plain")).arg("120");
+        lab.launch(command, "plain").start()
+    };
+    let mut runner = line_of();
+    runner.wait_for("step 10 ");
+    runner.signal(libc::SIGTERM);
+    assert_eq!(runner.wait().code(), Some(75), "{}", runner.output());
+    assert_eq!(line(&runner.output(), "result"), None);
+    let mut runner = line_of();
+    let (expected, printed) = by_itself(&["120"]);
+    assert_eq!(runner.wait().code(), expected, "{}", runner.output());
+    let output = runner.output();
+    assert_eq!(lines(&output, "started").len(), 1, "it was never started anew: {output}");
+    assert_eq!(line(&output, "result"), line(&printed, "result"));
+}
+
+#[test]
 fn a_module_is_run_as_python_runs_it() {
     let lab = Lab::new();
     let package = lab.path("work/jobs");

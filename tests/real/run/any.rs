@@ -32,7 +32,7 @@ impl<'a> Case<'a> {
     }
 
     fn start(&self, lab: &Lab) -> Runner {
-        let mut command = runner(lab, &["--name", "any", "--backoff", "10ms"]);
+        let mut command = runner(lab, &["--name", "any", "--backoff", "10ms", "--resume"]);
         command.args(self.command).current_dir(lab.path(""));
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         Runner::start(lab, command)
@@ -55,13 +55,18 @@ impl<'a> Case<'a> {
             .expect("go");
         assert_eq!(run.runner.wait().code(), Some(self.status), "{}", run.runner.output());
         assert_went_back(&run.runner.output());
-        self.seen("comes back");
+        self.seen(lab, "comes back");
     }
 
     /// Holds the table to what was seen.
-    fn seen(&self, what: &str) {
-        let needs: Vec<String> =
-            self.settings.iter().map(|(name, value)| format!("`{name}={value}`")).collect();
+    fn seen(&self, lab: &Lab, what: &str) {
+        let folder = lab.path("");
+        let folder = folder.to_str().expect("a path in UTF-8");
+        let needs: Vec<String> = self
+            .settings
+            .iter()
+            .map(|(name, value)| format!("`{name}={}`", value.replace(folder, "/data/")))
+            .collect();
         let needs = if needs.is_empty() { "—".to_owned() } else { needs.join(" ") };
         row(self.row, &format!("| {} | {what} | {needs} |", self.row));
     }
@@ -210,7 +215,8 @@ fn the_shell_of_sqlite() {
     fs::write(lab.path("any.sql"), script).and_then(|()| fs::write(lab.path("go.sql"), "")).expect("files");
     // What it prints would stay in its buffer; stdbuf is a library that is preloaded as well.
     let command = ["stdbuf", "-oL", "sqlite3", "any.db", ".read any.sql"];
-    let settings = [("SELFDUMP_COPY_FILES", "any.db*".to_owned())];
+    // By its whole path, so that a journal that comes in the last moment is found as well.
+    let settings = [("SELFDUMP_COPY_FILES", format!("{}*", lab.path("any.db").display()))];
     let end = "SELECT 'sum ' || step || ' ' || sum FROM sums ORDER BY step DESC LIMIT 1;\n.exit 7\n";
     let case = Case::new("sqlite3's shell", &command);
     Case { settings: &settings, go: ("go.sql", end), status: 7, ..case }.comes_back(&lab);
@@ -258,7 +264,7 @@ fn java_by_the_signal_that_it_has_for_itself() {
     let end = run.wait_for("ended", 1)["life"]["end"]["signaled"].clone();
     assert!([libc::SIGABRT, SEGV].iter().any(|signal| end == *signal), "{end}");
     assert!(lab.checkpoints().is_empty());
-    case.seen("dies: it has that signal for itself");
+    case.seen(&lab, "dies: it has that signal for itself");
 }
 
 #[test]
@@ -289,8 +295,13 @@ fn redis_with_the_data_that_was_written_while_it_ran() {
     assert_eq!(client(&["dbsize"]), "50");
     (0..50).for_each(|key| assert_eq!(client(&["get", &key.to_string()]), format!("value {key}")));
     write(100, 101);
+    // It has a handler of its own for SIGTERM, and leaves with a checkpoint all the same.
+    run.runner.signal(TERM);
+    assert_eq!(run.runner.wait().code(), Some(75), "{}", run.runner.output());
+    let mut run = case.start(&lab);
+    run.wait_for("restored", 1);
     assert_eq!(client(&["dbsize"]), "51");
     client(&["shutdown", "nosave"]);
     assert_eq!(run.runner.wait().code(), Some(0), "{}", run.runner.output());
-    case.seen("comes back");
+    case.seen(&lab, "comes back");
 }
