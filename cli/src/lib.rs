@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod explain;
 mod list;
 mod output;
 mod restore;
@@ -25,6 +26,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Explain(explain::Args),
     List(list::Args),
     Restore(restore::Args),
     Run(Box<run::Args>),
@@ -59,6 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
     };
     let succeeded = |()| ExitCode::SUCCESS;
     let (done, failure) = match arguments.command {
+        Command::Explain(args) => (explain::run(&args).map(succeeded), 1),
         Command::List(args) => (list::run(&args).map(succeeded), 1),
         Command::Restore(args) => (restore::run(&args).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args), restore::FAILURE),
