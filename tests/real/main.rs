@@ -14,6 +14,7 @@ mod copies;
 mod crash;
 mod crowd;
 mod edges;
+mod explained;
 mod failures;
 mod files;
 mod forensics;

@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod codegen;
 mod demo;
+mod errors;
 mod session;
 mod setup;
 mod test;
@@ -26,9 +27,9 @@ enum Task {
     },
     /// Everything that has to hold before a change goes in; ends with the tests
     Ci,
-    /// Write the structs for CRIU's messages and images from proto/
+    /// Write the structs for CRIU's messages and images from proto/, and docs/errors.md from the dictionary
     Codegen {
-        /// Only fail if they are not what proto/ says
+        /// Only fail if they are not what their sources say
         #[arg(long)]
         check: bool,
     },
