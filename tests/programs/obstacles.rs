@@ -1,7 +1,6 @@
-//! Puts things in CRIU's way, one after the other, and asks for a checkpoint each time: `obstacles SOCKET`, where
-//! SOCKET is a stream on which somebody outside accepts a connection and writes a byte. For each it prints `ID | KIND | MESSAGE | HINT`
-//! of the error, and `ID | saved` where a checkpoint was made all the same. The last line is for a checkpoint with
-//! nothing in the way. It works in the current folder.
+//! Puts things in CRIU's way, one after the other, and asks for a checkpoint each time. For each it prints
+//! `ID | KIND | MESSAGE | HINT` of the error, and `ID | saved` where a checkpoint was made all the same. The last line
+//! is for a checkpoint with nothing in the way. It works in the current folder.
 
 use std::any::Any;
 use std::fs::{self, File};
@@ -17,7 +16,6 @@ type Obstacle = Box<dyn Any>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let handle = selfdump::install()?;
-    let outside = std::env::args().nth(1).ok_or("SOCKET")?;
     let try_it = |id: &str| {
         let said = match handle.checkpoint() {
             Ok(Outcome::Saved(_) | Outcome::Restored(_)) => "saved".to_owned(),
@@ -29,11 +27,6 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let _in_the_way = put()?;
         try_it(id)?;
     }
-    let mut connected = UnixStream::connect(outside)?;
-    // One that isn't accepted yet is no obstacle.
-    connected.read_exact(&mut [0])?;
-    try_it("unix-stream-outside")?;
-    drop(connected);
     try_it("nothing")?;
     Ok(())
 }
@@ -51,6 +44,7 @@ const OBSTACLES: &[(&str, fn() -> Result<Obstacle>)] = &[
     ("sysv-shared-memory", sysv_shared_memory),
     ("watched-file", watched_file),
     ("name-lost", name_lost),
+    ("nested-namespace", nested_namespace),
 ];
 
 fn pipe_of_packets() -> Result<Obstacle> {
@@ -157,6 +151,37 @@ fn name_lost() -> Result<Obstacle> {
     fs::hard_link("first-name", "second-name")?;
     fs::remove_file("first-name")?;
     Ok(Box::new(file))
+}
+
+/// A child, which ends with it.
+struct Child(i32);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SAFETY: numbers only, of a child that nobody else has waited for.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// A child in a user namespace of its own.
+fn nested_namespace() -> Result<Obstacle> {
+    let (mut told, teller) = UnixStream::pair()?;
+    // SAFETY: the child calls nothing but system calls.
+    unsafe {
+        let child = checked(libc::fork())?;
+        if child == 0 {
+            libc::unshare(libc::CLONE_NEWUSER);
+            libc::write(teller.as_raw_fd(), c"!".as_ptr().cast(), 1);
+            loop {
+                libc::pause();
+            }
+        }
+        told.read_exact(&mut [0])?;
+        Ok(Box::new(Child(child)))
+    }
 }
 
 /// Switches a socket's option on.
