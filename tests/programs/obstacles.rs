@@ -14,6 +14,9 @@ use selfdump::Outcome;
 /// What is in the way as long as it isn't dropped.
 type Obstacle = Box<dyn Any>;
 
+/// Puts it there.
+type Put = fn() -> Result<Obstacle>;
+
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let handle = selfdump::install()?;
     let try_it = |id: &str| {
@@ -32,7 +35,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 }
 
 /// By the id of the rule that explains what comes of it.
-const OBSTACLES: &[(&str, fn() -> Result<Obstacle>)] = &[
+const OBSTACLES: &[(&str, Put)] = &[
     ("pipe-of-packets", pipe_of_packets),
     ("credentials-in-queue", credentials_in_queue),
     ("netlink-unread", netlink_unread),

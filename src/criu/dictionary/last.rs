@@ -59,4 +59,18 @@ pub(super) const BARE: &[Rule] = &[
         cause: "what was being brought back was killed from outside: most often there is not enough memory",
         remedy: "look for the out-of-memory killer in the kernel's log (`dmesg`), give the cgroup more memory, then restore again",
     },
+    Rule {
+        id: "dump-without-a-word",
+        line: &["Dumping FAILED"],
+        kind: ErrorKind::Dump,
+        cause: "CRIU doesn't say why",
+        remedy: "have CRIU log more (`criu -v4`); where it does already, look at the lines before this one (`selfdump explain` shows them), and whether an image is missing or the page server can't be reached",
+    },
+    Rule {
+        id: "restore-without-a-word",
+        line: &["Restoring FAILED"],
+        kind: ErrorKind::Restore,
+        cause: "CRIU doesn't say why",
+        remedy: "have CRIU log more (`criu -v4`); where it does already, look at the lines before this one (`selfdump explain` shows them), and whether an image is missing or the page server can't be reached",
+    },
 ];
