@@ -61,7 +61,7 @@ fn twelve_obstacles_to_a_dump_are_explained_and_it_is_made_once_they_are_gone() 
     let rule = rule("nested-namespace");
     assert_eq!(report["explanation"]["id"], rule.id, "{report:#}");
     assert_eq!(report["explanation"]["remedy"], rule.remedy);
-    assert_eq!((&report["criu_version"], &report["succeeded"]), (&"4.2.1".into(), &false.into()));
+    assert_eq!(report["succeeded"], false);
     let line = report["cause_line"]["text"].as_str().unwrap();
     assert!(line.contains("Can't dump nested user namespace"), "{line}");
 }

@@ -46,6 +46,13 @@ pub(super) const BARE: &[Rule] = &[
         remedy: "detach the debugger or strace; else look at /proc/sys/kernel/yama/ptrace_scope, at the container's seccomp profile, and whether CRIU has CAP_SYS_PTRACE",
     },
     Rule {
+        id: "traced-at-restore",
+        line: &["Can't attach to", "Operation not permitted"],
+        kind: ErrorKind::Traced,
+        cause: "CRIU may not trace what it brings back: security settings forbid it, or another tracer has it",
+        remedy: "look at /proc/sys/kernel/yama/ptrace_scope, at SELinux and the container's seccomp profile, and whether CRIU has CAP_SYS_PTRACE",
+    },
+    Rule {
         id: "crashed-at-restore",
         line: &["killed by signal 11"],
         kind: ErrorKind::Damaged,

@@ -72,6 +72,10 @@ const HOLLOW: &[&str] = &[
     "Unable to open fd=",
     "Restorer fail",
     "Killing processes because of failure",
+    // What it brings back may end, for a cause of its own, while it attaches.
+    "Can't attach to",
+    "Can't interrupt the",
+    "Can't catch all tasks",
 ];
 
 /// What tells a cause without being an error. CRIU only warns of a thread that it can't stop, and then fails without

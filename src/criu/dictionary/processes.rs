@@ -26,13 +26,6 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "detach the debugger or strace; else look at /proc/sys/kernel/yama/ptrace_scope and the container's seccomp profile",
     },
     Rule {
-        id: "traced-at-restore",
-        line: &["Can't attach to", "Operation not permitted"],
-        kind: ErrorKind::Traced,
-        cause: "CRIU may not trace what it brings back: security settings forbid it, or another tracer has it",
-        remedy: "look at /proc/sys/kernel/yama/ptrace_scope, at SELinux and the container's seccomp profile, and whether CRIU has CAP_SYS_PTRACE",
-    },
-    Rule {
         id: "not-dumpable",
         line: &["can't dump unpriviliged task whose /proc doesn't belong to it"],
         kind: ErrorKind::Dump,
