@@ -94,7 +94,8 @@ fn read(args: &Args) -> Result<(PathBuf, String)> {
             target.clone()
         }
         target => {
-            let log = if target.is_file() { target.clone() } else { failed_log(args)? };
+            let is_log = target.is_file() || target.extension().is_some_and(|extension| extension == "log");
+            let log = if is_log { target.clone() } else { failed_log(args)? };
             bytes = fs::read(&log).with_context(|| format!("can't read {}", log.display()))?;
             log
         }

@@ -130,6 +130,10 @@ fn explain_reads_a_log_from_standard_input_and_says_what_to_do_about_one_that_no
     assert!(explain("(00.1) Dumping finished successfully\n").contains("it went well"));
     assert!(explain("").contains("it tells of no error, and of no end"));
 
-    let missing = lab.run(["explain", "none"]);
-    assert_eq!(missing.status.code(), Some(1), "{missing:?}");
+    for (missing, why) in [("none", "there are no checkpoints of none"), ("none.log", "can't read none.log")]
+    {
+        let output = lab.run(["explain", missing]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(why), "{said}");
+    }
 }
