@@ -1,11 +1,12 @@
 //! How a program that selfdump runs in is doing.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::agent;
 use crate::error::{Error, ErrorKind, Result};
 pub use crate::store::status::{Attempt, Failure, Status};
-use crate::store::{catalogue, status};
+use crate::store::{catalogue, layout, status};
 use crate::sys::procfs;
 
 /// That of a running process.
@@ -46,6 +47,20 @@ pub fn of_target(store: &Path, target: &Path) -> Result<Vec<Status>> {
         folders.iter().filter_map(|folder| status::in_folder(folder)).map(now).collect();
     found.sort_by_key(|status| std::cmp::Reverse(status.last.as_ref().map(|attempt| attempt.finished)));
     Ok(found)
+}
+
+/// CRIU's log of the last dump that failed, of a NAME in `store`, or of a folder.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] where there is no such target, or none of its dumps has failed.
+pub fn failed_log(store: &Path, target: &Path) -> Result<PathBuf> {
+    let logs = catalogue::instances(store, target)?.into_iter().map(|folder| folder.join(layout::FAILED_LOG));
+    let last_written = |log: &PathBuf| fs::metadata(log).and_then(|about| about.modified()).ok();
+    logs.filter(|log| log.is_file()).max_by_key(last_written).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("no dump of {} has failed with a log", target.display()))
+            .with_hint("`selfdump status` tells how the last one went; name the log of a restore by its path")
+    })
 }
 
 /// A program that came back tells so in the runtime folder; in the store stands the last attempt of the life

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod explain;
 mod front;
 mod list;
 mod output;
@@ -27,6 +28,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Explain(explain::Args),
     List(list::Args),
     Restore(restore::Args),
     Run(Box<run::Args>),
@@ -69,6 +71,7 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
     };
     let succeeded = |()| 0;
     let (done, failure) = match parsed.command {
+        Command::Explain(args) => (explain::run(&args).map(succeeded), 1),
         Command::List(args) => (list::run(&args).map(succeeded), 1),
         Command::Restore(args) => (restore::run(&args, front, arguments).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args, front), restore::FAILURE),

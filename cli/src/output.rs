@@ -28,6 +28,16 @@ pub fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) -> Tabl
     table
 }
 
+/// A table of names or numbers and texts, without a header: the texts wrap at the terminal's width, or at `width`.
+pub fn pairs(width: Option<u16>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some(width) = width {
+        table.set_width(width);
+    }
+    table
+}
+
 /// Prints a table without the blanks that its last column is padded with.
 pub fn print_table(table: &Table) {
     for line in table.lines() {

@@ -1,14 +1,16 @@
 //! From what CRIU did or said to an error that names the cause and the remedy.
 //!
 //! CRIU's answer to a request that failed holds little: a number, and the first error that it logged, which
-//! may be a harmless one. The cause is in its log; [`rules`] know the lines that were met.
+//! may be a harmless one. The cause is in its log; the [`dictionary`] knows the lines that were met.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::rules::{self, Rule, is_harmless};
+use super::diagnosis;
+use super::dictionary::{self, Rule};
+
 use crate::error::{CriuFailure, Error, ErrorKind};
 use crate::sys::process;
 
@@ -52,7 +54,8 @@ const LINES: usize = 8;
 /// The error for an answer that says no.
 pub(super) fn failure(operation: Operation, mut failure: CriuFailure, output: Option<&Path>) -> Error {
     let log = errors_of(failure.log.as_deref(), output);
-    let said = failure.message.clone().filter(|message| !message.is_empty() && !is_harmless(message));
+    let said =
+        failure.message.clone().filter(|message| !message.is_empty() && !dictionary::is_harmless(message));
     let lines: Vec<String> = if log.is_empty() { said.into_iter().collect() } else { log };
     let (rule, lines) = judge(lines);
     failure.lines = lines;
@@ -71,9 +74,9 @@ pub(super) fn failure(operation: Operation, mut failure: CriuFailure, output: Op
                 .with_hint("the reason is in the log of the CRIU that was asked: for a service, the file that it was started with as -o")
         }
         (None, errno) => {
-            let said = failure.lines.first().map_or_else(|| number(errno), |line| message_of(line).to_owned());
+            let said = first_that_tells(&failure.lines).map_or_else(|| number(errno), |line| diagnosis::message(line).to_owned());
             let kind = if errno == Some(REFUSED) { ErrorKind::Refused } else { operation.kind() };
-            Error::new(kind, format!("CRIU: {} failed: {said}", operation.name())).with_hint("see CRIU's log; https://criu.org/ explains many of its messages")
+            Error::new(kind, format!("CRIU: {} failed: {said}", operation.name())).with_hint("see CRIU's log; https://criu.org/ explains many of its messages, `selfdump explain` shows it")
         }
     };
     error.with_criu(failure)
@@ -101,7 +104,7 @@ fn number(errno: Option<i32>) -> String {
 /// The rule for what happened, and the lines that matter: that which tells the cause, then the first of those
 /// around it.
 fn judge(mut lines: Vec<String>) -> (Option<&'static Rule>, Vec<String>) {
-    let found = rules::find(&lines);
+    let found = dictionary::find(&lines);
     if let Some((_, position)) = found {
         let cause = lines.remove(position);
         lines.insert(0, cause);
@@ -110,28 +113,22 @@ fn judge(mut lines: Vec<String>) -> (Option<&'static Rule>, Vec<String>) {
     (found.map(|(rule, _)| rule), lines)
 }
 
-/// The lines of a log that tell of errors: `(00.012345) Error (criu/files-reg.c:2175): File … has bad size`.
-/// What a worker of ours said before it had opened its log stands in its `output`.
+/// The first line that tells more than that something failed, if there is one.
+fn first_that_tells(lines: &[String]) -> Option<&String> {
+    lines.iter().find(|line| !dictionary::is_hollow(line)).or(lines.first())
+}
+
+/// The lines of a log that tell of errors. What a worker of ours said before it had opened its log stands in its
+/// `output`.
 fn errors_of(log: Option<&Path>, output: Option<&Path>) -> Vec<String> {
     let read = |path: Option<&Path>| path.map(read_lossy).unwrap_or_default();
     let (text, early) = (read(log), read(output));
-    let mut errors: Vec<String> = Vec::new();
-    for line in text.lines().chain(early.lines()).filter(|line| rules::is_telling(line)) {
-        if !errors.iter().any(|known| message_of(known) == message_of(line)) {
-            errors.push(line.trim().to_owned());
-        }
-    }
-    errors
+    diagnosis::errors(text.lines().chain(early.lines())).into_iter().map(|line| line.text).collect()
 }
 
 /// What can be read of a log; nothing where it isn't there.
 fn read_lossy(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
-}
-
-/// The text of a line of the log, without time, level and place.
-fn message_of(line: &str) -> &str {
-    line.split_once("): ").map_or(line, |(_, message)| message).trim()
 }
 
 /// The log's path with links followed, if the folder is there.
@@ -263,47 +260,6 @@ mod tests {
         let silent = explained(Operation::Dump, 1, RLIMIT, RLIMIT);
         assert!(silent.criu().unwrap().lines.is_empty());
         assert!(!silent.to_string().contains("RLIMIT"), "{silent}");
-    }
-
-    #[test]
-    fn lines_that_were_met_are_explained() {
-        // Each line is one that CRIU 3.17 to 4.3 has logged.
-        for (line, kind) in [
-            (
-                "(00.01) Error (compel/src/lib/infect.c:259): The criu itself is within dumped tree.",
-                ErrorKind::InsideTree,
-            ),
-            ("(00.00) Error (criu/vdso.c:401): vdso: Unexpected rt vDSO area bounds", ErrorKind::CriuTooOld),
-            (
-                "(00.02) Error (criu/sockets.c:640): sockets: Can't get 1:16 opt: Operation not supported",
-                ErrorKind::CriuTooOld,
-            ),
-            (
-                "(00.02) Error (criu/cr-dump.c:388): Can't get rlimit 0: Operation not permitted",
-                ErrorKind::CapabilityMissing,
-            ),
-            (
-                "(00.02) Error (criu/files-ext.c:98): Can't dump file 5 of that type [600] (anon anon_inode:[io_uring])",
-                ErrorKind::Descriptor,
-            ),
-            (
-                "(00.02) Error (criu/files-reg.c:2175): File out.txt has bad size 86 (expect 42)",
-                ErrorKind::FileChanged,
-            ),
-            ("(00.02) Error (criu/cr-restore.c:1230): Can't fork for 4711: File exists", ErrorKind::PidTaken),
-            (
-                "(00.02) Error (criu/sk-unix.c:874): unix: External socket is used. Consider using --external option.",
-                ErrorKind::Descriptor,
-            ),
-            (
-                "(00.02) Warn  (compel/src/lib/infect.c:132): Unable to interrupt task: 8640 (Operation not permitted)",
-                ErrorKind::Traced,
-            ),
-        ] {
-            let error = explained(Operation::Dump, 1, "", line);
-            assert_eq!(error.kind(), kind, "{line}");
-            assert!(error.hint().is_some() && error.criu().unwrap().lines[0] == line, "{line}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   service and over a worker of our own.
 //! - [`DumpOptions`] and [`RestoreOptions`] are CRIU's options as types; [`needs()`] works out those that
 //!   follow from the program's own state.
+//! - [`explain()`] tells what a log of CRIU's means, by the [`DICTIONARY`].
 //! - [`ways`] are the CRIUs that can be had here, in the order in which they are tried.
 //!
 //! Most programs need none of this: [`install`](crate::install()) does it for them.
@@ -11,17 +12,21 @@
 //! Sources: criu(8), CRIU's `images/rpc.proto` (field numbers), `criu/cr-service.c`, <https://criu.org/RPC>.
 
 mod connection;
+mod diagnosis;
+mod dictionary;
 mod explain;
 mod locate;
+
 mod needs;
 mod options;
 mod rpc;
-mod rules;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use connection::{Connection, Dumped, Features, Version};
+pub use diagnosis::{Explanation, Line, explain};
+pub use dictionary::{Chapter, DICTIONARY, Rule};
 pub use locate::{STANDARD_SERVICE, private_prefix, programs};
 pub use needs::needs;
 pub use options::{

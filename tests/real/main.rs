@@ -16,6 +16,7 @@ mod crash;
 mod crowd;
 mod dist;
 mod edges;
+mod explained;
 mod failures;
 mod files;
 mod forensics;

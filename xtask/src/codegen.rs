@@ -1,4 +1,4 @@
-//! `cargo xtask codegen`: the Rust of our `.proto` files.
+//! `cargo xtask codegen`: the Rust of our `.proto` files, and the page of errors ([`crate::errors`]).
 //!
 //! The result is committed, so that a build of the library needs neither protoc nor a build script, and so
 //! that a change of an interface shows in review. `--check` and the test below hold the committed files to
@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::errors;
 
 /// One generated file: from `proto/PACKAGE.proto`, whose package is `PACKAGE`, to `file`.
 struct Generated {
@@ -35,7 +37,7 @@ pub fn run(check: bool) -> Result<()> {
             false => write(&root.join(file), &text)?,
         }
     }
-    Ok(())
+    errors::run(root, check)
 }
 
 /// The folder of the workspace.
@@ -112,7 +114,7 @@ fn compare(file: &Path, package: &str, expected: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn generated_code_is_what_the_protos_say() {
+    fn what_is_generated_is_what_its_sources_say() {
         super::run(true).unwrap();
     }
 }

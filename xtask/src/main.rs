@@ -5,6 +5,7 @@ mod ci;
 mod codegen;
 mod demo;
 mod dist;
+mod errors;
 mod machine;
 mod python;
 mod session;
@@ -32,8 +33,9 @@ enum Task {
     /// Build the Python package, install it into a fresh virtualenv and check its types
     Wheel,
     /// Write the structs for CRIU's messages and images from proto/
+    /// Write the structs for CRIU's messages and images from proto/, and docs/errors.md from the dictionary
     Codegen {
-        /// Only fail if they are not what proto/ says
+        /// Only fail if they are not what their sources say
         #[arg(long)]
         check: bool,
     },

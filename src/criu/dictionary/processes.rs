@@ -1,0 +1,133 @@
+//! Processes that can't be stopped, and namespaces that can't be carried over.
+
+use super::Rule;
+use crate::error::ErrorKind;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "inside-tree",
+        line: &["The criu itself is within dumped tree"],
+        kind: ErrorKind::InsideTree,
+        cause: "CRIU is a descendant of the process that it has to freeze",
+        remedy: "start a service outside of it (`criu service --address SOCKET`) and name it with SELFDUMP_SERVICE",
+    },
+    Rule {
+        id: "uninterruptible",
+        line: &["Unseizable non-zombie", "state D"],
+        kind: ErrorKind::Traced,
+        cause: "a process waits in the kernel where nothing can stop it: for a disk or network file system, in vfork(), or in a cgroup that is frozen",
+        remedy: "find it (`ps -o pid,stat,wchan -p PID`), end its wait (thaw the cgroup, have the child of vfork() go on), then checkpoint again",
+    },
+    Rule {
+        id: "unseizable",
+        line: &["Unseizable non-zombie"],
+        kind: ErrorKind::Traced,
+        cause: "a process can't be stopped, because another process traces it or security settings forbid it",
+        remedy: "detach the debugger or strace; else look at /proc/sys/kernel/yama/ptrace_scope and the container's seccomp profile",
+    },
+    Rule {
+        id: "not-dumpable",
+        line: &["can't dump unpriviliged task whose /proc doesn't belong to it"],
+        kind: ErrorKind::Dump,
+        cause: "the program has other rights than its /proc shows, as after setuid()",
+        remedy: "dump it with CRIU running as root",
+    },
+    Rule {
+        id: "landlock",
+        line: &["can't get /proc fd"],
+        kind: ErrorKind::Dump,
+        cause: "the program has forbidden itself what CRIU has it do, as with Landlock",
+        remedy: "checkpoint it without that sandbox",
+    },
+    Rule {
+        id: "32-bit",
+        line: &["Can't dump task", "running in 32-bit mode"],
+        kind: ErrorKind::Dump,
+        cause: "the program is a 32-bit one, which this CRIU can't dump",
+        remedy: "build it for 64 bits",
+    },
+    Rule {
+        id: "ldt",
+        line: &["Can't dump task", "with LDT descriptors"],
+        kind: ErrorKind::Dump,
+        cause: "the program has segment descriptors of its own (as Wine sets up), which CRIU can't dump",
+        remedy: "there is no way around it: leave such a program out",
+    },
+    Rule {
+        id: "session",
+        line: &["is not a session leader"],
+        kind: ErrorKind::Dump,
+        cause: "the program was started from a shell, in whose session it is",
+        remedy: "have criu called with --shell-job, as selfdump does by itself; or start the program in a session of its own (`setsid PROGRAM`)",
+    },
+    Rule {
+        id: "session-leader-outside",
+        line: &["A session leader of", "is outside of its pid namespace"],
+        kind: ErrorKind::Dump,
+        cause: "the program's session leader is outside of its pid namespace",
+        remedy: "start the program in a session of its own there (`setsid PROGRAM`)",
+    },
+    Rule {
+        id: "no-session-here",
+        line: &["tty: No task found with sid"],
+        kind: ErrorKind::Restore,
+        cause: "the program had a terminal, whose session isn't there",
+        remedy: "restore from a terminal with --shell-job, as selfdump does by itself; or start the program in a session of its own (`setsid PROGRAM`)",
+    },
+    Rule {
+        id: "nested-pid-namespace",
+        line: &["Can't dump nested pid namespace"],
+        kind: ErrorKind::Dump,
+        cause: "a child of the program is in a pid namespace of its own",
+        remedy: "dump from inside that namespace, or start the program without one (`unshare -p`, a sandbox, a container)",
+    },
+    Rule {
+        id: "nested-namespace",
+        line: &["Can't dump nested", "namespace for"],
+        kind: ErrorKind::Dump,
+        cause: "a process of the program is in a namespace of its own that CRIU can't dump",
+        remedy: "the line says which kind: start the program without it (`unshare`, a sandbox, a container)",
+    },
+    Rule {
+        id: "no-init",
+        line: &["Can't dump a pid namespace without the process init"],
+        kind: ErrorKind::Dump,
+        cause: "the program is in a pid namespace, and isn't the first process there",
+        remedy: "dump it from inside that namespace (a container), or dump the first process with all the others",
+    },
+    Rule {
+        id: "no-init-at-restore",
+        line: &["Can't restore pid namespace without the process init"],
+        kind: ErrorKind::Restore,
+        cause: "the checkpoint is one from inside a pid namespace, without its first process",
+        remedy: "restore it from inside a pid namespace, as it was dumped (`selfdump restore --pidns`)",
+    },
+    Rule {
+        id: "shared-mount",
+        line: &["unreachable sharing"],
+        kind: ErrorKind::Dump,
+        cause: "a mount of the program is shared with the outside in a way that CRIU can't restore",
+        remedy: "run the program without a private /tmp or other mounts of its own (PrivateTmp=no)",
+    },
+    Rule {
+        id: "unknown-file-system",
+        line: &["mnt: FS mnt", "unsupported id"],
+        kind: ErrorKind::Dump,
+        cause: "the program's mount namespace has a file system that CRIU doesn't know",
+        remedy: "unmount it there before the checkpoint (the line names the mount), or run the program without a mount namespace of its own",
+    },
+    Rule {
+        id: "mount-without-root",
+        line: &["doesn't have a proper root mount"],
+        kind: ErrorKind::Dump,
+        cause: "the program's mount namespace has a bind mount from outside",
+        remedy: "have it named as external (`criu dump --external mnt[PATH]:NAME`), or dump from inside the container",
+    },
+    Rule {
+        id: "external-mount",
+        line: &["is autodetected external mount"],
+        kind: ErrorKind::Restore,
+        cause: "the checkpoint has a bind mount from outside, and the restore doesn't say what becomes of it",
+        remedy: "name it (`criu restore --external mnt[NAME]:PATH`)",
+    },
+];
