@@ -103,6 +103,8 @@ mod sys;
 
 mod report;
 
+pub mod metrics;
+
 mod config;
 
 pub mod criu;
@@ -111,6 +113,7 @@ mod store;
 mod trigger;
 
 mod checkpoint;
+pub mod prometheus;
 pub mod restore;
 pub mod supervise;
 
@@ -119,6 +122,8 @@ mod forensic;
 mod install;
 pub mod status;
 
+pub mod ask;
+
 pub mod auto;
 
 pub use agent::{Hold, generation};
@@ -126,6 +131,7 @@ pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};
+pub use metrics::Metrics;
 pub use report::{Cause, Checkpoint, Outcome, Report, Restored};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};

@@ -12,6 +12,7 @@ mod restore;
 mod run;
 pub mod setup;
 mod status;
+mod trigger;
 
 /// Checkpoints of running programs: what there is, how they are doing, and how they come back
 ///
@@ -29,6 +30,7 @@ enum Command {
     Restore(restore::Args),
     Run(Box<run::Args>),
     Status(status::Args),
+    Trigger(trigger::Args),
     Setup(setup::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
@@ -63,6 +65,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Restore(args) => (restore::run(&args).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
+        Command::Trigger(args) => (trigger::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };

@@ -107,7 +107,7 @@ fn print(rows: &[Row]) {
             row.state.to_owned(),
         ]);
     }
-    output::print_table(&table);
+    output::print_table(&mut table);
     let size: Bytes = rows.iter().filter_map(|row| row.size_bytes).sum();
     println!("{} in all: {size}", counted(rows.len()));
     for row in rows.iter().filter(|row| row.problem.is_some()) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use selfdump::status::{Attempt, Failure};
 
 /// An error, its causes, what CRIU said, and what to do, on standard error.
 pub fn report(error: &anyhow::Error) {
@@ -28,16 +29,45 @@ pub fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) -> Tabl
     table
 }
 
-/// Prints a table without the blanks that its last column is padded with.
-pub fn print_table(table: &Table) {
+/// The width that a table keeps to where it can.
+const WIDTH: usize = 80;
+
+/// Prints a table without the blanks that its last column is padded with, and closer together where it would be too wide.
+pub fn print_table(table: &mut Table) {
+    if table.lines().any(|line| line.trim_end().chars().count() > WIDTH) {
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 1));
+        });
+    }
     for line in table.lines() {
         println!("{}", line.trim_end());
     }
 }
 
+/// What is known of a failure besides its message: CRIU's words, its log, and what to do.
+pub fn failure(failure: &Failure) -> impl Iterator<Item = String> {
+    let criu = failure.criu.iter().map(|line| format!("criu: {line}"));
+    let log = failure.log.iter().map(|log| format!("log: {}", log.display()));
+    let hint = failure.hint.iter().map(|hint| format!("help: {hint}"));
+    criu.chain(log).chain(hint)
+}
+
+/// A checkpoint that came of an attempt: which, how large, how long the program stood still for it.
+pub fn saved(attempt: &Attempt) -> String {
+    let checkpoint = attempt.checkpoint.as_deref().unwrap_or("?");
+    let size = attempt.size_bytes.unwrap_or_default();
+    let frozen = milliseconds(attempt.frozen_us.unwrap_or_default().into());
+    format!("{checkpoint}, {size}, stood still for {frozen}")
+}
+
 /// How long ago something was: `42s`, `3m 20s`, `2days 4h`: the two largest units.
 pub fn age(then: SystemTime) -> String {
     seconds(SystemTime::now().duration_since(then).unwrap_or_default())
+}
+
+/// How long it is until then: nothing where that has passed.
+pub fn until(then: SystemTime) -> String {
+    seconds(then.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// A time in whole seconds, in its two largest units.

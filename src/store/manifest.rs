@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use super::layout;
 use super::life::Life;
 use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process};
+use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process, unix_micros};
 use crate::report::Cause;
 
 /// The version of the format that is written, and the only one that is read.
@@ -293,22 +293,4 @@ fn read_bounded(path: &Path) -> Result<String> {
         }
         _ => Error::io("read", path, source),
     })
-}
-
-/// A point in time as microseconds since 1970; what is before that, or beyond the year 584,554, is cut off.
-pub(crate) mod unix_micros {
-    use super::{Duration, SystemTime};
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX).serialize(to)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
-        let micros = u64::deserialize(from)?;
-        SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_micros(micros))
-            .ok_or_else(|| serde::de::Error::custom("a time beyond what the system can tell"))
-    }
 }

@@ -128,6 +128,20 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
 /// Writes a small file so that a reader sees the old one or the new one, never a part. `writer` is a name
 /// that nobody else has who may write the same file at this time.
 pub(crate) fn replace(path: &Path, contents: &[u8], writer: &str) -> io::Result<()> {
+    replace_with(path, contents, writer, |_| Ok(()))
+}
+
+/// The same for a file that everybody may read, whatever the umask says.
+pub(crate) fn publish(path: &Path, contents: &[u8], writer: &str) -> io::Result<()> {
+    replace_with(path, contents, writer, |file| file.set_permissions(fs::Permissions::from_mode(0o644)))
+}
+
+fn replace_with(
+    path: &Path,
+    contents: &[u8],
+    writer: &str,
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let aside = path.with_extension(format!("{writer}.new"));
     // What a crash has left there, or somebody else has laid there for us to follow.
     let _ = fs::remove_file(&aside);
@@ -135,7 +149,7 @@ pub(crate) fn replace(path: &Path, contents: &[u8], writer: &str) -> io::Result<
         .write(true)
         .create_new(true)
         .open(&aside)
-        .and_then(|mut file| file.write_all(contents))
+        .and_then(|mut file| file.write_all(contents).and_then(|()| finish(&file)))
         .and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
         let _ = fs::remove_file(&aside);

@@ -10,6 +10,7 @@
 //! - [`pidfd`]: processes that we are not the parent of.
 //! - [`program`]: starting somebody else's program.
 //! - [`procfs`]: what `/proc` says of processes.
+//! - [`task`]: what a process is doing, what it may do, and its handlers.
 //! - [`sock_diag`]: unix sockets and who is at their other ends.
 //! - [`terminal`]: whether there is a terminal, its size and mode, and pseudoterminals.
 //! - [`namespace`]: a pid namespace of its own for a command.
@@ -29,5 +30,6 @@ pub(crate) mod program;
 pub(crate) mod signal;
 pub(crate) mod sock_diag;
 pub(crate) mod spawn;
+pub(crate) mod task;
 pub(crate) mod terminal;
 pub(crate) mod wake;

@@ -30,5 +30,6 @@ mod outside;
 mod pidns;
 mod places;
 mod run;
+mod seeing;
 mod server;
 mod units;
