@@ -123,6 +123,7 @@ mod install;
 pub mod status;
 
 pub mod ask;
+pub mod doctor;
 
 pub mod auto;
 

@@ -18,7 +18,7 @@ const ORDER: [&[&str]; 15] = [
     &["forensic"],
     &["install"],
     &["status"],
-    &["ask"],
+    &["ask", "doctor"],
     &["auto"],
     &["lib"],
 ];

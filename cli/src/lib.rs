@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod doctor;
 mod list;
 mod output;
 mod restore;
@@ -27,6 +28,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     List(list::Args),
+    Doctor(doctor::Args),
     Restore(restore::Args),
     Run(Box<run::Args>),
     Status(status::Args),
@@ -65,6 +67,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Restore(args) => (restore::run(&args).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
+        Command::Doctor(args) => (doctor::run(&args), 1),
         Command::Trigger(args) => (trigger::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),

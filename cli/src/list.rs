@@ -109,12 +109,8 @@ fn print(rows: &[Row]) {
     }
     output::print_table(&mut table);
     let size: Bytes = rows.iter().filter_map(|row| row.size_bytes).sum();
-    println!("{} in all: {size}", counted(rows.len()));
+    println!("{} in all: {size}", output::counted(rows.len(), "checkpoint"));
     for row in rows.iter().filter(|row| row.problem.is_some()) {
         println!("{}: {}", row.id, row.problem.as_deref().unwrap_or_default());
     }
-}
-
-fn counted(checkpoints: usize) -> String {
-    if checkpoints == 1 { "1 checkpoint".to_owned() } else { format!("{checkpoints} checkpoints") }
 }

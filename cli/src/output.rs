@@ -1,5 +1,6 @@
 //! How things are said: errors with their remedy, tables, ages.
 
+use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -58,6 +59,47 @@ pub fn saved(attempt: &Attempt) -> String {
     let size = attempt.size_bytes.unwrap_or_default();
     let frozen = milliseconds(attempt.frozen_us.unwrap_or_default().into());
     format!("{checkpoint}, {size}, stood still for {frozen}")
+}
+
+/// A number of things: `1 warning`, `2 warnings`.
+pub fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// A text in lines of words, each no wider than the page without the indent.
+pub fn wrapped(text: &str, indent: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let fits = |line: &String| indent + line.chars().count() + 1 + word.chars().count() <= WIDTH;
+        match lines.last_mut().filter(|line| line.is_empty() || fits(line)) {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A colour of the terminal's.
+#[derive(Clone, Copy)]
+pub enum Colour {
+    Green = 32,
+    Yellow = 33,
+    Red = 31,
+}
+
+impl Colour {
+    /// The text in this colour, where standard output is a terminal and nobody has set NO_COLOR.
+    pub fn paint(self, text: &str) -> String {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match std::io::stdout().is_terminal() && !plain {
+            true => format!("\x1b[{}m{text}\x1b[0m", self as u8),
+            false => text.to_owned(),
+        }
+    }
 }
 
 /// How long ago something was: `42s`, `3m 20s`, `2days 4h`: the two largest units.

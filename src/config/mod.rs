@@ -18,7 +18,7 @@ pub use files::{FilePolicy, FileRule};
 pub use pattern::FilePattern;
 pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
-pub(crate) use settings::{Settings, environment, name_of};
+pub(crate) use settings::{Settings, environment, for_commands, name_of};
 
 use crate::frozen::Bytes;
 use crate::report::Checkpoint;

@@ -187,6 +187,20 @@ pub(crate) fn environment(name: &str) -> Option<OsString> {
     if sys::process::is_privileged_start() { None } else { std::env::var_os(name) }
 }
 
+/// What the SELFDUMP_* variables say, to a command that looks at programs from outside; `dir` is the store, where another
+/// one is meant.
+pub(crate) fn for_commands(dir: Option<&Path>) -> Result<Settings> {
+    let config = match dir {
+        Some(dir) => Config::new().dir(dir),
+        None => Config::new(),
+    };
+    // The name is that of the program that is looked at, not of the one that looks.
+    config.name("command").resolve(&|name| match name {
+        "SELFDUMP" => None,
+        name => environment(name),
+    })
+}
+
 /// The store where nothing else is said.
 fn default_dir(environment: Environment<'_>) -> Result<PathBuf> {
     if sys::process::is_root() {

@@ -14,6 +14,7 @@ mod connection;
 mod explain;
 mod locate;
 mod needs;
+mod obstacles;
 mod options;
 mod rpc;
 mod rules;
@@ -22,8 +23,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use connection::{Connection, Dumped, Features, Version};
+pub(crate) use locate::on_path;
 pub use locate::{STANDARD_SERVICE, private_prefix, programs};
 pub use needs::needs;
+pub(crate) use needs::obstacles_of;
+pub(crate) use obstacles::Obstacle;
 pub use options::{
     CPU_INSTRUCTIONS, CgroupMode, Cgroups, DumpOptions, LogLevel, Mounts, PreDumpMode, RestoreOptions,
 };

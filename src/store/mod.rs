@@ -9,6 +9,7 @@
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
 //! - [`status`]: what came of the last attempt.
 //! - [`handover`]: what a restorer has for the program that it brings back.
+//! - `work`: a folder for what is needed only for a while.
 //! - [`runtime`]: the folder for what concerns processes that run now.
 //!
 //! The format is written down in `docs/format.md`.
@@ -23,3 +24,4 @@ pub(crate) mod manifest;
 pub(crate) mod retention;
 pub(crate) mod runtime;
 pub(crate) mod status;
+pub(crate) mod work;

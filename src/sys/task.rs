@@ -10,8 +10,6 @@ pub(crate) struct Task {
     pub(crate) is_stopped: bool,
     /// Its effective user id.
     pub(crate) user: u32,
-    /// Who traces it; none where nobody does.
-    pub(crate) tracer: Option<i32>,
     /// Its effective capabilities, a bit for each.
     pub(crate) capabilities: u64,
     /// Whether a seccomp filter judges its system calls.
@@ -44,7 +42,6 @@ impl Task {
         Task {
             is_stopped: field("State").starts_with(['T', 't']),
             user: user.and_then(|user| user.parse().ok()).unwrap_or(0),
-            tracer: field("TracerPid").parse().ok().filter(|&pid| pid != 0),
             capabilities: bits("CapEff"),
             is_filtered: field("Seccomp") == "2",
             no_new_privileges: field("NoNewPrivs") == "1",
@@ -59,12 +56,12 @@ mod tests {
 
     #[test]
     fn the_fields_are_found_by_their_names() {
-        let text = "Name:\tchain\nState:\tT (stopped)\nTracerPid:\t0\nUid:\t1000\t1001\t1000\t1000\n\
+        let text = "Name:\tchain\nState:\tT (stopped)\nUid:\t1000\t1001\t1000\t1000\n\
                     SigCgt:\t0000000000000800\nCapEff:\t0000000000080000\nNoNewPrivs:\t1\nSeccomp:\t2\n\
                     Seccomp_filters:\t1\n";
         let task = Task::parse(text);
         assert!(task.is_stopped && task.is_filtered && task.no_new_privileges);
-        assert_eq!((task.user, task.tracer, task.capabilities), (1001, None, 1 << 19));
+        assert_eq!((task.user, task.capabilities), (1001, 1 << 19));
         assert!(task.catches(libc::SIGUSR2) && !task.catches(libc::SIGUSR1));
         assert!(!task.catches(0) && !task.catches(65));
         assert_eq!(Task::parse(""), Task::default());

@@ -1,11 +1,14 @@
 //! Seeing inside from outside: how programs are doing, what there is, what a machine lacks, and asking for a checkpoint.
 
+mod doctor;
 mod metrics;
 mod trigger;
 
 use std::process::Output;
 
 use serde_json::Value;
+
+use crate::harness::{Lab, Subject, eventually};
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -30,4 +33,11 @@ pub fn assert_fails(output: &Output, status: i32, words: &[&str]) {
     for word in words {
         assert!(error.contains(word), "{word:?} is not in: {error}");
     }
+}
+
+/// A program that has just been started, once it has said how it is doing.
+pub fn told(lab: &Lab, program: Subject) -> Subject {
+    let pid = program.pid().to_string();
+    eventually("its word about itself", || lab.run(["status", &pid]).status.success().then_some(()));
+    program
 }

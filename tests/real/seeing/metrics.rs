@@ -7,9 +7,9 @@ use std::path::Path;
 
 use prometheus_parse::{Sample, Scrape, Value};
 
-use super::{assert_fails, printed};
+use super::{assert_fails, printed, told};
 use crate::afterlife::bring_back;
-use crate::harness::{Lab, Restored, USR2, eventually, manifest};
+use crate::harness::{Lab, USR2, eventually, manifest};
 
 /// What a parser reads, after it was held against the conventions that promtool checks.
 fn scraped(text: &str) -> Scrape {
@@ -100,7 +100,7 @@ fn failures_are_counted_by_kind_and_a_textfile_that_can_not_be_written_is_none()
     let mut lab = Lab::new();
     lab.criu = lab.path("no-criu");
     let textfile = lab.path("there/is/no/folder.prom");
-    let program = lab.program("metered").env("SELFDUMP_METRICS_TEXTFILE", &textfile).start();
+    let program = told(&lab, lab.program("metered").env("SELFDUMP_METRICS_TEXTFILE", &textfile).start());
     program.wait_for("metrics saved 0");
     let pid = program.pid().to_string();
     for count in 1..=2 {
@@ -113,8 +113,7 @@ fn failures_are_counted_by_kind_and_a_textfile_that_can_not_be_written_is_none()
     assert_eq!((failed.labels.get("kind"), value(failed)), (Some("no-criu"), 2.0));
     assert!(!textfile.exists());
 
-    let wrong = lab.program("metered").env("SELFDUMP_METRICS_TEXTFILE", "/tmp/figures.txt").start();
-    let mut wrong = wrong;
+    let mut wrong = lab.program("metered").env("SELFDUMP_METRICS_TEXTFILE", "/tmp/figures.txt").start();
     assert!(!wrong.wait().success());
     assert!(wrong.output().contains("whose name ends in .prom"), "{}", wrong.output());
 }

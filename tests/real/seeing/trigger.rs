@@ -2,16 +2,15 @@
 
 use std::process::Command;
 
-use super::{assert_fails, json, printed};
-use crate::harness::{KILL, Lab, Subject, send};
+use super::{assert_fails, json, printed, told};
+use crate::harness::{KILL, Lab, Subject, eventually, send};
 
 const STOP: i32 = libc::SIGSTOP;
 const CONTINUE: i32 = libc::SIGCONT;
 
+/// `chain`, once it has said how it is doing.
 fn chain(lab: &Lab) -> Subject {
-    let program = lab.program("chain").start();
-    program.wait_for("ready");
-    program
+    told(lab, lab.program("chain").start())
 }
 
 #[test]
@@ -50,14 +49,13 @@ fn who_has_no_handler_is_not_signalled() {
     assert!(without.is_running(), "it was not ended");
 
     // What is installed goes with an exec, though process id, start and status file stay.
-    let mut program = lab.program("metered").start();
-    program.wait_for("ready");
+    let mut program = told(&lab, lab.program("metered").start());
+    let pid = program.pid().to_string();
     program.signal(libc::SIGHUP);
-    crate::harness::eventually("the other program", || {
+    eventually("the other program", || {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", program.pid())).ok()?;
         (name.trim() == "sleep").then_some(())
     });
-    let pid = program.pid().to_string();
     assert_fails(&lab.run(["trigger", &pid]), 3, &["would be ended by it", "runs another program by now"]);
     assert!(program.is_running(), "it was not ended");
 
@@ -104,12 +102,11 @@ fn a_failure_and_an_answer_that_does_not_come_have_statuses_of_their_own() {
 #[test]
 fn status_tells_when_the_next_checkpoint_is_due() {
     let lab = Lab::new();
-    let program = lab.program("chain").env("SELFDUMP_EVERY", "1h").start();
-    program.wait_for("ready");
+    let program = told(&lab, lab.program("chain").env("SELFDUMP_EVERY", "1h").start());
     let pid = program.pid().to_string();
     lab.run(["trigger", &pid, "--wait"]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64;
-    let next = crate::harness::eventually("the next one", || {
+    let next = eventually("the next one", || {
         json(&lab.run(["status", &pid, "--json"]), 0)["programs"][0]["next_unix_us"].as_u64()
     });
     let hour = 3_600_000_000;
