@@ -136,6 +136,7 @@ pub use metrics::Metrics;
 pub use report::{Cause, Checkpoint, Outcome, Report, Restored};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};
+pub use store::{listing, prune};
 pub use sys::signal::{NoSignal, Signal};
 
 /// Keeps the examples of the README and of the page on restores compiling.

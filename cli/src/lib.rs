@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod doctor;
 mod list;
 mod output;
+mod prune;
 mod restore;
 mod run;
 pub mod setup;
@@ -29,6 +30,7 @@ struct Arguments {
 enum Command {
     List(list::Args),
     Doctor(doctor::Args),
+    Prune(prune::Args),
     Restore(restore::Args),
     Run(Box<run::Args>),
     Status(status::Args),
@@ -68,6 +70,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Run(args) => (run::run(&args), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
         Command::Doctor(args) => (doctor::run(&args), 1),
+        Command::Prune(args) => (prune::run(&args).map(succeeded), 1),
         Command::Trigger(args) => (trigger::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),

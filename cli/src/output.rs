@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use selfdump::Bytes;
 use selfdump::status::{Attempt, Failure};
 
 /// An error, its causes, what CRIU said, and what to do, on standard error.
@@ -107,6 +108,16 @@ pub fn age(then: SystemTime) -> String {
     seconds(SystemTime::now().duration_since(then).unwrap_or_default())
 }
 
+/// How long ago something was, in its largest unit alone: `42s`, `3m`, `2days`.
+pub fn short_age(then: SystemTime) -> String {
+    age(then).split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// A size as an argument.
+pub fn size(text: &str) -> Result<Bytes, String> {
+    text.parse().map_err(|error: selfdump::Error| format!("it takes {}", error.hint().unwrap_or("a size")))
+}
+
 /// How long it is until then: nothing where that has passed.
 pub fn until(then: SystemTime) -> String {
     seconds(then.duration_since(SystemTime::now()).unwrap_or_default())
@@ -118,9 +129,10 @@ pub fn seconds(time: Duration) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// A number of microseconds as milliseconds.
+/// A number of microseconds as milliseconds, of which no more digits are given than mean something.
 pub fn milliseconds(micros: u128) -> String {
-    format!("{:.1} ms", micros as f64 / 1e3)
+    let digits = usize::from(micros < 100_000);
+    format!("{:.digits$} ms", micros as f64 / 1e3)
 }
 
 /// The default action of SIGPIPE, which Rust ignores, ends a writer whose reader is gone.

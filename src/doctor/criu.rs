@@ -76,9 +76,8 @@ fn attempt_in(folder: &Path, way: &Way) -> Result<Tried> {
 fn prove(folder: &Path, way: &Way) -> Dump {
     // Where there is no loopback there is nothing to prove about it either.
     let socket = TcpListener::bind(("127.0.0.1", 0)).ok();
-    match criu::needs() {
-        Err(error) => return Dump::NotTried(error),
-        Ok(_) => {}
+    if let Err(error) = criu::needs() {
+        return Dump::NotTried(error);
     }
     let error = match dump(folder, "whole", way) {
         Ok(milliseconds) => return Dump::Whole { milliseconds },

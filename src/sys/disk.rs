@@ -3,12 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags, renameat2};
+use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::frozen::Bytes;
@@ -23,6 +25,21 @@ pub(crate) fn free_space(path: &Path) -> io::Result<Bytes> {
 /// Whether programs can be run from the file system that holds `path`.
 pub(crate) fn allows_programs(path: &Path) -> io::Result<bool> {
     Ok(!statvfs(path)?.flags().contains(FsFlags::ST_NOEXEC))
+}
+
+/// An open folder, in which files are found sooner than by their whole paths.
+pub(crate) struct Folder(OwnedFd);
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> io::Result<Folder> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Folder(nix::fcntl::open(path, flags, Mode::empty())?))
+    }
+
+    /// The size of a file by its path in the folder.
+    pub(crate) fn size_of(&self, file: &Path) -> io::Result<u64> {
+        Ok(fstatat(&self.0, file, AtFlags::empty())?.st_size as u64)
+    }
 }
 
 /// Writes a program that only this user can run, or even read.

@@ -1,7 +1,9 @@
 //! Seeing inside from outside: how programs are doing, what there is, what a machine lacks, and asking for a checkpoint.
 
 mod doctor;
+mod list;
 mod metrics;
+mod prune;
 mod trigger;
 
 use std::process::Output;
