@@ -3,6 +3,8 @@
 //! It is read from the images after the dump, so it says what was frozen, not what was there a moment
 //! before. The manifest keeps it; the commands show it.
 
+pub(crate) mod unix_micros;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

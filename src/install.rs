@@ -12,6 +12,7 @@ use crate::checkpoint::Subject;
 use crate::config::{self, Config, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::forensic;
+use crate::metrics::Metrics;
 use crate::report::{Cause, Outcome, Report, Restored};
 use crate::sys::handler::{self, Before};
 use crate::sys::process;
@@ -369,6 +370,19 @@ impl Handle {
     /// [`ErrorKind::NotInstalled`] in a forked child.
     pub fn on_restore(&self, hook: impl FnMut(&Restored) + Send + 'static) -> Result<()> {
         self.add(|shared| shared.on_restore(hook))
+    }
+
+    /// What has been counted of this program's checkpoints since it was started or came back; nothing where selfdump is
+    /// off.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotInstalled`] in a forked child.
+    pub fn metrics(&self) -> Result<Metrics> {
+        if self.shared.is_none() {
+            return Ok(Metrics::default());
+        }
+        Ok(self.shared()?.metrics())
     }
 
     /// Takes selfdump out of this process again: the signals do what they did before, the thread has ended, no

@@ -107,6 +107,8 @@ mod sys;
 
 mod report;
 
+pub mod metrics;
+
 mod config;
 
 pub mod criu;
@@ -115,6 +117,7 @@ mod store;
 mod trigger;
 
 mod checkpoint;
+pub mod prometheus;
 pub mod restore;
 pub mod supervise;
 
@@ -123,6 +126,9 @@ mod forensic;
 mod install;
 pub mod status;
 
+pub mod ask;
+pub mod doctor;
+
 pub mod auto;
 
 pub use agent::{Asked, Hold, generation};
@@ -130,9 +136,11 @@ pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};
+pub use metrics::Metrics;
 pub use report::{Cause, Checkpoint, Outcome, Report, Restored};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};
+pub use store::{listing, prune};
 pub use sys::signal::{NoSignal, Signal};
 
 /// Keeps the examples of the README and of the page on restores compiling.

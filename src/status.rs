@@ -9,6 +9,19 @@ pub use crate::store::status::{Attempt, Failure, Status};
 use crate::store::{catalogue, layout, status};
 use crate::sys::procfs;
 
+/// The process id that a target is, where it is none else: a program or folder that is called so can be named by a path
+/// (`./42`).
+pub fn process_id(target: &Path) -> Option<i32> {
+    target.to_str()?.parse().ok().filter(|&pid| pid > 0)
+}
+
+/// Those of all programs of this pid namespace that selfdump runs in, as far as this user may know, by name.
+pub fn running() -> Vec<Status> {
+    let mut found = status::running();
+    found.sort_by_key(|status| (status.name.clone(), status.pid()));
+    found
+}
+
 /// That of a running process.
 ///
 /// # Errors
@@ -36,15 +49,25 @@ pub fn of_process(pid: i32) -> Result<Status> {
     })
 }
 
-/// Those of the instances of a NAME in `store`, or of a folder, the one that wrote last first.
+/// Those of the instances of a NAME in `store`, or of a folder, the one that wrote last first. A program that has just
+/// been started has no folder yet, and is known by its name.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`] where there is no such target.
 pub fn of_target(store: &Path, target: &Path) -> Result<Vec<Status>> {
-    let folders = catalogue::instances(store, target)?;
-    let mut found: Vec<Status> =
-        folders.iter().filter_map(|folder| status::in_folder(folder)).map(now).collect();
+    let is_meant = |status: &Status| Path::new(&status.name) == target && status.folder.starts_with(store);
+    let mut found: Vec<Status> = status::running().into_iter().filter(is_meant).collect();
+    match catalogue::instances(store, target) {
+        Ok(folders) => {
+            let in_store = folders.iter().filter_map(|folder| status::in_folder(folder)).map(now);
+            let in_store: Vec<Status> = in_store.collect();
+            found.retain(|running| in_store.iter().all(|status| status.folder != running.folder));
+            found.extend(in_store);
+        }
+        Err(error) if found.is_empty() => return Err(error),
+        Err(_) => {}
+    }
     found.sort_by_key(|status| std::cmp::Reverse(status.last.as_ref().map(|attempt| attempt.finished)));
     Ok(found)
 }

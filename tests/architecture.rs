@@ -5,18 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 13] = [
+const ORDER: [&[&str]; 15] = [
     &["error", "frozen", "sys"],
     &["report"],
+    &["metrics"],
     &["config"],
     &["criu", "image", "store", "trigger"],
-    &["checkpoint"],
+    &["checkpoint", "prometheus"],
     &["restore"],
     &["supervise"],
     &["agent"],
     &["forensic"],
     &["install"],
     &["status"],
+    &["ask", "doctor"],
     &["auto"],
     &["lib"],
 ];

@@ -165,7 +165,7 @@ fn print_lines(lines: &[Line], cause: Option<&Line>) {
         table.add_row([format!("{mark} {}", line.number), line.text.clone()]);
     }
     println!();
-    output::print_table(&table);
+    output::print_table(&mut table);
     println!();
 }
 
@@ -174,7 +174,7 @@ fn print_pairs(pairs: &[(&str, &str)]) {
     for (name, text) in pairs {
         table.add_row([name, text]);
     }
-    output::print_table(&table);
+    output::print_table(&mut table);
 }
 
 /// None on a terminal, which has its own.

@@ -5,14 +5,17 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod doctor;
 mod explain;
 mod front;
 mod list;
 mod output;
+mod prune;
 mod restore;
 mod run;
 pub mod setup;
 mod status;
+mod trigger;
 
 pub use front::{Front, Scripts};
 
@@ -30,9 +33,12 @@ struct Arguments {
 enum Command {
     Explain(explain::Args),
     List(list::Args),
+    Doctor(doctor::Args),
+    Prune(prune::Args),
     Restore(restore::Args),
     Run(Box<run::Args>),
     Status(status::Args),
+    Trigger(trigger::Args),
     Setup(setup::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
@@ -76,6 +82,9 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Restore(args) => (restore::run(&args, front, arguments).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args, front), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
+        Command::Doctor(args) => (doctor::run(&args), 1),
+        Command::Prune(args) => (prune::run(&args).map(succeeded), 1),
+        Command::Trigger(args) => (trigger::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use selfdump::{Bytes, Entry, Manifest, restore};
+use selfdump::listing::{self, Listed, State, Summary};
+use selfdump::{Bytes, restore};
 use serde::Serialize;
 
 use crate::{StoreArgs, output};
 
 /// List checkpoints, newest first
+///
+/// State: `good` and `forensic` by the manifest and the sizes of the files, which aren't read for this; `damaged`; and
+/// `partial` for what is being written, or was left by a crash.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A program's NAME, an id from the list, or a FOLDER: a store, an instance or one checkpoint [default: all]
@@ -24,19 +28,20 @@ pub struct Args {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Listing {
+struct Listing<'a> {
     format_version: u32,
-    checkpoints: Vec<Row>,
+    size_bytes: Bytes,
+    checkpoints: Vec<Row<'a>>,
 }
 
 /// One checkpoint; what its manifest would tell is null where that can't be read.
 #[derive(Serialize)]
-struct Row {
-    id: String,
-    path: PathBuf,
+struct Row<'a> {
+    id: &'a str,
+    path: &'a PathBuf,
     state: &'static str,
     problem: Option<String>,
-    name: Option<String>,
+    name: Option<&'a str>,
     pid: Option<i32>,
     generation: Option<u64>,
     cause: Option<String>,
@@ -45,76 +50,91 @@ struct Row {
     pages_written: Option<u64>,
     frozen_us: Option<u64>,
     processes: Option<usize>,
-    #[serde(skip)]
-    taken: Option<SystemTime>,
+    pids: Option<&'a [i32]>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let (store, _) = restore::from_environment(args.store.dir.as_deref())?;
-    let entries = restore::find(&store, args.target.as_deref())?;
-    let rows: Vec<Row> = entries.iter().map(row).collect();
+    let listed = listing::list(&store, args.target.as_deref())?;
+    let size: Bytes =
+        listed.iter().filter_map(|listed| listed.summary.as_ref()).map(|about| about.size).sum();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&Listing { format_version: 1, checkpoints: rows })?);
-    } else if rows.is_empty() {
+        let checkpoints = listed.iter().map(row).collect();
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&Listing { format_version: 1, size_bytes: size, checkpoints })?
+        );
+    } else if listed.is_empty() {
         let place = args.target.as_ref().unwrap_or(&store);
         println!(
             "no checkpoints in {}; `kill -USR2 PID` makes one of a program that selfdump runs in",
             place.display()
         );
     } else {
-        print(&rows);
+        print(&listed, size);
     }
     Ok(())
 }
 
-fn row(entry: &Entry) -> Row {
-    let problem = entry.glance().err().map(|error| error.chain());
-    let manifest = entry.manifest.as_ref().ok();
-    let from = |read: fn(&Manifest) -> u64| manifest.map(read);
+fn row(listed: &Listed) -> Row<'_> {
+    let summary = listed.summary.as_ref();
+    let from = |read: fn(&Summary) -> u64| summary.map(read);
+    let micros = |taken: SystemTime| {
+        taken.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    };
     Row {
-        id: entry.id(),
-        path: entry.path.clone(),
-        state: match problem {
-            None if entry.is_forensic() => "forensic",
-            None => "good",
-            Some(_) => "damaged",
-        },
-        problem,
-        name: manifest.map(|manifest| manifest.program.name.clone()),
-        pid: manifest.map(Manifest::pid),
-        generation: from(Manifest::generation),
-        cause: manifest.map(|manifest| manifest.cause.to_string()),
-        taken_unix_us: from(|manifest| {
-            manifest.taken.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
-        }),
-        size_bytes: manifest.map(Manifest::size),
-        pages_written: from(|manifest| manifest.stats.pages_written),
-        frozen_us: from(|manifest| manifest.stats.frozen.as_micros() as u64),
-        processes: manifest.map(|manifest| manifest.processes.len()),
-        taken: entry.taken(),
+        id: &listed.id,
+        path: &listed.path,
+        state: listed.state.name(),
+        problem: problem(listed),
+        name: summary.map(|about| about.name.as_str()),
+        pid: summary.and_then(|about| about.processes.first().copied()),
+        generation: from(|about| about.generation),
+        cause: summary.map(|about| about.cause.to_string()),
+        taken_unix_us: summary.and(listed.taken).map(micros),
+        size_bytes: summary.map(|about| about.size),
+        pages_written: from(|about| about.pages_written),
+        frozen_us: from(|about| about.frozen.as_micros() as u64),
+        processes: summary.map(|about| about.processes.len()),
+        pids: summary.map(|about| about.processes.as_slice()),
     }
 }
 
-fn print(rows: &[Row]) {
-    let mut table = output::table(["ID", "AGE", "CAUSE", "SIZE", "PAUSE", "STATE"], &[1, 3, 4]);
-    for row in rows {
+/// What is to be said of one that isn't as it should be.
+fn problem(listed: &Listed) -> Option<String> {
+    match &listed.state {
+        State::Damaged(error) => Some(error.chain()),
+        State::Partial { is_abandoned: true } => {
+            Some("left by a crash; the program's next start, or `selfdump prune`, takes it away".to_owned())
+        }
+        State::Partial { is_abandoned: false } => Some("being written".to_owned()),
+        _ => None,
+    }
+}
+
+fn print(listed: &[Listed], size: Bytes) {
+    let header = ["ID", "AGE", "CAUSE", "SIZE", "PAGES", "PAUSE", "PROCS", "STATE"];
+    let mut table = output::table(header, &[1, 3, 4, 5, 6]);
+    for one in listed {
+        let from =
+            |read: &dyn Fn(&Summary) -> String| one.summary.as_ref().map_or_else(|| "?".to_owned(), read);
         table.add_row([
-            row.id.clone(),
-            row.taken.map_or_else(|| "?".to_owned(), output::age),
-            row.cause.clone().unwrap_or_else(|| "?".to_owned()),
-            row.size_bytes.map_or_else(|| "?".to_owned(), |size| size.to_string()),
-            row.frozen_us.map_or_else(|| "?".to_owned(), |micros| output::milliseconds(micros.into())),
-            row.state.to_owned(),
+            one.id.clone(),
+            one.taken.map_or_else(|| "?".to_owned(), output::short_age),
+            from(&|about| about.cause.to_string()),
+            from(&|about| about.size.to_string()),
+            from(&|about| about.pages_written.to_string()),
+            from(&|about| output::milliseconds(about.frozen.as_micros())),
+            from(&|about| about.processes.len().to_string()),
+            one.state.name().to_owned(),
         ]);
     }
-    output::print_table(&table);
-    let size: Bytes = rows.iter().filter_map(|row| row.size_bytes).sum();
-    println!("{} in all: {size}", counted(rows.len()));
-    for row in rows.iter().filter(|row| row.problem.is_some()) {
-        println!("{}: {}", row.id, row.problem.as_deref().unwrap_or_default());
+    output::print_table(&mut table);
+    let partial = listed.iter().filter(|one| matches!(one.state, State::Partial { .. })).count();
+    let whole = output::counted(listed.len() - partial, "checkpoint");
+    let drafts = if partial > 0 { format!(", and {partial} partial") } else { String::new() };
+    println!("{whole} in all: {size}{drafts}");
+    for (one, problem) in listed.iter().filter_map(|one| Some((one, problem(one)?))) {
+        println!("{}: {problem}", one.id);
     }
-}
-
-fn counted(checkpoints: usize) -> String {
-    if checkpoints == 1 { "1 checkpoint".to_owned() } else { format!("{checkpoints} checkpoints") }
 }

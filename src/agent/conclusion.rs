@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use super::mailbox::Caller;
 use super::{Agent, GENERATION, seed};
 use crate::config::Exit;
+use crate::prometheus;
 use crate::report::{Outcome, Report, Restored};
 use crate::sys::signal::Signal;
-use crate::sys::{handler, process};
+use crate::sys::{disk, handler, process};
 
 impl Agent {
     /// Tells everybody what came of it.
@@ -37,6 +38,17 @@ impl Agent {
     pub(super) fn record(&mut self, report: &Report) {
         self.status.record(report);
         self.status.write();
+        self.publish();
+    }
+
+    /// Gives out the figures: to the program, and to whoever collects them. That they can't be written is only logged.
+    pub(super) fn publish(&self) {
+        self.shared.set_metrics(&self.status.metrics);
+        let Some(path) = &self.subject.settings.metrics_textfile else { return };
+        let text = prometheus::text(std::slice::from_ref(&self.status));
+        if let Err(error) = disk::publish(path, text.as_bytes(), &self.subject.life.id) {
+            log::warn!("can't write the metrics to {}: {error}", path.display());
+        }
     }
 
     /// In the process that came back.
@@ -48,6 +60,7 @@ impl Agent {
         self.pending.add(woken);
         self.pending.exit = false;
         self.status.come_back(&self.subject.life, Some(&restored.id));
+        self.publish();
     }
 
     /// Ends the program as it was configured to, or as it would have ended without us.

@@ -9,6 +9,7 @@ use super::holds::Holds;
 use super::hooks::Hooks;
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
 use crate::report::{Cause, Outcome, Report, Restored};
 use crate::sys::wake::{Wake, Waker};
 use crate::sys::{crash, process};
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     pub(super) holds: Holds,
     pub(super) hooks: Hooks,
     state: Mutex<State>,
+    metrics: Mutex<Metrics>,
 }
 
 #[derive(Default)]
@@ -107,6 +109,7 @@ impl Shared {
             holds: Holds::default(),
             hooks: Hooks::default(),
             state: Mutex::default(),
+            metrics: Mutex::default(),
         })
     }
 
@@ -160,6 +163,15 @@ impl Shared {
         let State { callers, panics, .. } = &mut *lock(&self.state);
         callers.clear();
         panics.clear();
+    }
+
+    /// What has been counted by now.
+    pub(crate) fn metrics(&self) -> Metrics {
+        lock(&self.metrics).clone()
+    }
+
+    pub(super) fn set_metrics(&self, metrics: &Metrics) {
+        lock(&self.metrics).clone_from(metrics);
     }
 
     pub(super) fn has_callers(&self) -> bool {

@@ -143,6 +143,7 @@ impl Agent {
         draft::sweep(&self.subject.instance);
         status::sweep();
         self.status.write();
+        self.publish();
         // A panic of ours, or of the program's logger, is not the end of the agent.
         while catch_unwind(AssertUnwindSafe(|| self.turn())).unwrap_or(true) {}
         self.pending.hand_back(&self.shared.wake);
@@ -189,12 +190,22 @@ impl Agent {
             if let Some(event) = self.crash().or_else(|| self.panic()).or_else(|| self.wanted()) {
                 return event;
             }
+            self.tell_what_is_next();
             self.shared.wake.wait(self.next_look());
             // What is held up waits for longer than the schedule would have us sleep.
             if self.pending.held_up.is_none() {
                 self.timetable.look(Instant::now());
             }
             self.look_around();
+        }
+    }
+
+    /// Those who look from outside are told when the next checkpoint is due.
+    fn tell_what_is_next(&mut self) {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let next = self.timetable.due().and_then(|due| clock.checked_add(due.saturating_duration_since(now)));
+        if self.status.expect(next) {
+            self.publish();
         }
     }
 
@@ -333,6 +344,7 @@ impl Agent {
         if self.subject.notice_a_restore() {
             GENERATION.store(self.subject.life.generation, Ordering::Relaxed);
             self.status.come_back(&self.subject.life, None);
+            self.publish();
             self.timetable.restart(Instant::now(), seed());
         }
         let settings = &self.subject.settings;

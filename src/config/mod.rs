@@ -19,7 +19,7 @@ pub use files::{FilePolicy, FileRule};
 pub use pattern::FilePattern;
 pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
-pub(crate) use settings::{Settings, environment, name_of};
+pub(crate) use settings::{Settings, environment, for_commands, name_of};
 
 use crate::frozen::Bytes;
 use crate::report::Checkpoint;
@@ -53,6 +53,7 @@ pub struct Config {
     copy_open: Option<Bytes>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
+    metrics_textfile: Option<PathBuf>,
     timeout: Option<Duration>,
     criu: Option<PathBuf>,
     service: Option<PathBuf>,
@@ -256,6 +257,13 @@ impl Config {
     /// with the thread in the frame where it failed; then it dies as it would have died.
     pub fn on_fatal_signal(mut self, on: bool) -> Config {
         self.on_fatal_signal = Some(on);
+        self
+    }
+
+    /// A file that the program's figures are written to after each attempt, for node_exporter's textfile collector
+    /// ([`prometheus`](crate::prometheus)). Its name ends in `.prom`, as the collector wants it. Everybody may read it.
+    pub fn metrics_textfile(mut self, path: impl Into<PathBuf>) -> Config {
+        self.metrics_textfile = Some(path.into());
         self
     }
 

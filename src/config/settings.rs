@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) copy_open: Bytes,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
+    pub(crate) metrics_textfile: Option<PathBuf>,
     pub(crate) timeout: Duration,
     pub(crate) criu: Option<PathBuf>,
     pub(crate) service: Option<PathBuf>,
@@ -69,6 +70,7 @@ impl Config {
         let first_after = variables.or(self.first_after, "SELFDUMP_FIRST_AFTER")?;
         let min_interval = variables.or(self.min_interval, "SELFDUMP_MIN_INTERVAL")?.unwrap_or_default();
         let hold = variables.or(self.hold_timeout, "SELFDUMP_HOLD_TIMEOUT")?.unwrap_or(DEFAULT_HOLD_TIMEOUT);
+        let textfile = self.metrics_textfile.or_else(|| variables.path("SELFDUMP_METRICS_TEXTFILE"));
         let timeout = variables.or(self.timeout, "SELFDUMP_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT);
         Ok(Settings {
             enabled: variables.or(None, "SELFDUMP")?.unwrap_or(true),
@@ -87,6 +89,7 @@ impl Config {
             copy_open: variables.or(self.copy_open, "SELFDUMP_COPY_OPEN")?.unwrap_or(Bytes(0)),
             on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
             on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
+            metrics_textfile: textfile.map(checked_textfile).transpose()?,
             timeout: positive("SELFDUMP_TIMEOUT", timeout)?.min(LONGEST_TIMEOUT),
             criu: self.criu.or_else(|| variables.path("SELFDUMP_CRIU")),
             service: self.service.or_else(|| variables.path("SELFDUMP_SERVICE")),
@@ -140,6 +143,18 @@ fn schedule(config: &Config, variables: &Variables<'_>) -> Result<Schedule> {
     }
 }
 
+/// The collector reads no files of other names.
+fn checked_textfile(path: PathBuf) -> Result<PathBuf> {
+    match path.extension().is_some_and(|extension| extension == "prom") {
+        true => absolute(path),
+        false => Err(bad(
+            "SELFDUMP_METRICS_TEXTFILE",
+            &path.to_string_lossy(),
+            "the path of a file whose name ends in .prom",
+        )),
+    }
+}
+
 fn checked_fraction(Fraction(fraction): Fraction) -> Result<f64> {
     match fraction > 0.0 && fraction < 1.0 {
         true => Ok(fraction),
@@ -171,6 +186,20 @@ fn above_zero(name: &str, count: u32) -> Result<u32> {
 /// then whoever started it could have its memory written wherever they like.
 pub(crate) fn environment(name: &str) -> Option<OsString> {
     if sys::process::is_privileged_start() { None } else { std::env::var_os(name) }
+}
+
+/// What the SELFDUMP_* variables say, to a command that looks at programs from outside; `dir` is the store, where another
+/// one is meant.
+pub(crate) fn for_commands(dir: Option<&Path>) -> Result<Settings> {
+    let config = match dir {
+        Some(dir) => Config::new().dir(dir),
+        None => Config::new(),
+    };
+    // The name is that of the program that is looked at, not of the one that looks.
+    config.name("command").resolve(&|name| match name {
+        "SELFDUMP" => None,
+        name => environment(name),
+    })
 }
 
 /// The store where nothing else is said.

@@ -51,6 +51,10 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().copy_open(Bytes::mebibytes(2)), &[("SELFDUMP_COPY_OPEN", "2 MiB")]),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
         (new().on_fatal_signal(true), &[("SELFDUMP_ON_FATAL_SIGNAL", "1")]),
+        (
+            new().metrics_textfile("/var/lib/node/app.prom"),
+            &[("SELFDUMP_METRICS_TEXTFILE", "/var/lib/node/app.prom")],
+        ),
         (new().timeout(Duration::from_secs(7)), &[("SELFDUMP_TIMEOUT", "7")]),
         (new().criu("/opt/criu"), &[("SELFDUMP_CRIU", "/opt/criu")]),
         (new().service("/run/criu.socket"), &[("SELFDUMP_SERVICE", "/run/criu.socket")]),

@@ -45,7 +45,7 @@ pub fn private_prefix() -> Option<PathBuf> {
 }
 
 /// A program by its name, as a worker of ours finds it: on PATH, else in the system's own folders.
-pub(super) fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = config::environment("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
     folders

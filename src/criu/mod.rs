@@ -18,6 +18,7 @@ mod explain;
 mod locate;
 
 mod needs;
+mod obstacles;
 mod options;
 mod rpc;
 
@@ -27,8 +28,11 @@ use std::time::Duration;
 pub use connection::{Connection, Dumped, Features, Version};
 pub use diagnosis::{Explanation, Line, explain};
 pub use dictionary::{Chapter, DICTIONARY, Rule};
+pub(crate) use locate::on_path;
 pub use locate::{STANDARD_SERVICE, private_prefix, programs};
 pub use needs::needs;
+pub(crate) use needs::obstacles_of;
+pub(crate) use obstacles::Obstacle;
 pub use options::{
     CPU_INSTRUCTIONS, CgroupMode, Cgroups, DumpOptions, LogLevel, Mounts, PreDumpMode, RestoreOptions,
 };

@@ -3,10 +3,11 @@
 //! [`look`] collects the facts from `/proc`, [`derive`] turns them into [`Needs`]: pure, so that it can be
 //! tested as a table. What CRIU can't dump at all is said here, before anything is frozen.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
-use crate::error::{Error, ErrorKind, Result};
+use super::obstacles::{self, Obstacle};
+use crate::error::{Error, Result};
 use crate::frozen::{Bytes, Needs, NetworkLock, Outside, OutsideKind};
 use crate::sys;
 use crate::sys::procfs::Terminal;
@@ -26,6 +27,8 @@ pub(super) struct ProcessFacts {
     pub(super) descriptors: Vec<DescriptorFacts>,
     /// The size of the largest file that is mapped and has no name.
     pub(super) unlinked_mapping: Option<u64>,
+    /// The names of all that is mapped.
+    pub(super) mapped: BTreeSet<PathBuf>,
 }
 
 /// One descriptor of a process, as `/proc` shows it.
@@ -38,6 +41,10 @@ pub(super) struct DescriptorFacts {
     pub(super) tcp_connected: bool,
     pub(super) datagram_connected: bool,
     pub(super) terminal: Option<Terminal>,
+    /// The protocol of a socket.
+    pub(super) protocol: Option<String>,
+    /// The clock of a timer.
+    pub(super) timer_clock: Option<u32>,
     /// The inodes of a connected unix socket that isn't a datagram one, and of the socket at its other end.
     pub(super) connection: Option<(u64, u64)>,
 }
@@ -58,7 +65,11 @@ pub fn needs() -> Result<Needs> {
 }
 
 pub(super) fn derive(facts: &Facts) -> Result<Needs> {
-    facts.processes.iter().try_for_each(refuse)?;
+    if let Some(obstacle) =
+        facts.processes.iter().flat_map(obstacles::of).find(|obstacle| obstacle.is_certain)
+    {
+        return Err(obstacle.error);
+    }
     let any = |found: fn(&DescriptorFacts) -> bool| {
         facts.processes.iter().flat_map(|process| &process.descriptors).any(found)
     };
@@ -131,52 +142,19 @@ fn on_disk(size: u64) -> Bytes {
     Bytes(size.saturating_add(size / 8).saturating_add(64 * 1024))
 }
 
-/// Says what CRIU would refuse.
-fn refuse(process: &ProcessFacts) -> Result<()> {
-    let pid = process.pid;
-    if let Some((tracer, name)) = &process.tracer {
-        return Err(Error::new(
-            ErrorKind::Traced,
-            format!("process {pid} is traced by process {tracer} ({name}); only one tracer is possible, and CRIU has to be it"),
-        )
-        .with_hint("detach the debugger or strace, then checkpoint again"));
-    }
-    if process.session == 0 {
-        return Err(Error::new(
-            ErrorKind::Dump,
-            format!("the session leader of process {pid} is outside of its pid namespace, and CRIU dumps no such process"),
-        )
-        .with_hint("start the program in a session of its own: `setsid PROGRAM`"));
-    }
-    match process.descriptors.iter().find_map(|open| Some((open, undumpable(&open.target)?))) {
-        None => Ok(()),
-        Some((open, (what, remedy))) => Err(Error::new(
-            ErrorKind::Descriptor,
-            format!(
-                "process {pid} has {what} open as descriptor {} ({}), which CRIU can't dump",
-                open.fd,
-                open.target.display()
-            ),
-        )
-        .with_hint(remedy)),
-    }
-}
-
-/// What it is and what to do about it, for a descriptor that no CRIU dumps.
-fn undumpable(target: &Path) -> Option<(&'static str, &'static str)> {
-    match target.to_str()? {
-        "anon_inode:[io_uring]" => Some((
-            "an io_uring",
-            "close it before the checkpoint and set it up again afterwards, or have the program use epoll or threads instead",
-        )),
-        "anon_inode:[perf_event]" => {
-            Some(("a perf event", "close it before the checkpoint and open it again afterwards"))
-        }
-        "anon_inode:[userfaultfd]" => {
-            Some(("a userfaultfd", "close it before the checkpoint and open it again afterwards"))
-        }
-        _ => None,
-    }
+/// What a process and its children have that CRIU can't dump, or may not.
+///
+/// # Errors
+///
+/// Where nothing can be read of the process: it is another user's, or has ended.
+pub(crate) fn obstacles_of(pid: i32) -> std::io::Result<Vec<Obstacle>> {
+    // Of the process itself it is told why.
+    sys::procfs::descriptors(pid)?;
+    Ok(sys::procfs::tree(pid)
+        .into_iter()
+        .filter_map(look_at)
+        .flat_map(|process| obstacles::of(&process))
+        .collect())
 }
 
 fn look() -> std::io::Result<Facts> {
@@ -203,6 +181,7 @@ fn look_at(pid: i32) -> Option<ProcessFacts> {
         true => HashSet::new(),
         false => sys::procfs::tcp_connections(pid),
     };
+    let link = |fd: i32| PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
     let facts = |open: sys::procfs::Open| DescriptorFacts {
         fd: open.fd,
         tcp_connected: socket(&open).is_some_and(|inode| tcp.contains(&inode)),
@@ -215,6 +194,8 @@ fn look_at(pid: i32) -> Option<ProcessFacts> {
         }),
         terminal: open.terminal,
         locked: open.locked,
+        protocol: socket(&open).and_then(|_| sys::xattr::socket_protocol(&link(open.fd))),
+        timer_clock: open.timer_clock,
         unlinked_size: open.unlinked_size,
         target: open.target,
     };
@@ -222,6 +203,7 @@ fn look_at(pid: i32) -> Option<ProcessFacts> {
         pid,
         session: sys::procfs::stat(pid).ok()?.session,
         unlinked_mapping: sys::procfs::largest_unlinked_mapping(pid),
+        mapped: sys::mappings::names(pid),
         tracer: tracer.map(|pid| (pid, sys::procfs::stat(pid).map(|stat| stat.name).unwrap_or_default())),
         descriptors: open.into_iter().map(facts).collect(),
     })
@@ -230,6 +212,7 @@ fn look_at(pid: i32) -> Option<ProcessFacts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_connection_is_seen_by_its_descriptor_and_other_sockets_are_none() {

@@ -17,10 +17,8 @@ mod pids;
 mod relay;
 mod rewind;
 mod stdio;
-mod work;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -34,7 +32,7 @@ pub use guard::Guard;
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
 
-use crate::config::{self, Config, FileRule};
+use crate::config::{self, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, OutsideKind};
@@ -44,11 +42,11 @@ use crate::store::handover;
 use crate::store::layout;
 use crate::store::life::Here;
 use crate::store::manifest::{Manifest, Program};
+use crate::store::work::WorkFolder;
 use crate::sys::{self, procfs};
 use choose::{candidates, none_is_whole};
 use files::{Now, World};
 use stdio::Reconnected;
-use work::WorkFolder;
 
 /// How long what is left of a restore that failed may take to end.
 const ENDING: Duration = Duration::from_secs(10);
@@ -105,15 +103,7 @@ pub struct Revived {
 ///
 /// [`ErrorKind::Config`] for a variable with a value that it can't have.
 pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
-    let config = match dir {
-        Some(dir) => Config::new().dir(dir),
-        None => Config::new(),
-    };
-    // The name is that of the program to be restored, not of the one that restores.
-    let settings = config.name("restore").resolve(&|name| match name {
-        "SELFDUMP" => None::<OsString>,
-        name => config::environment(name),
-    })?;
+    let settings = config::for_commands(dir)?;
     let options = Options {
         criu: settings.criu,
         timeout: settings.timeout,
@@ -264,7 +254,7 @@ fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Re
     loop {
         // Only then is it certain that the program itself doesn't write to its files any more.
         pids::wait_until_free(manifest)?;
-        let work = WorkFolder::make()?;
+        let work = WorkFolder::make("restore")?;
         options.guard.iter().for_each(|guard| guard.watch(manifest.pid()));
         let restored = with_its_files(entry, manifest, options, &work.path);
         if restored.is_err() {

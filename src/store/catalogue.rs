@@ -51,25 +51,44 @@ impl Entry {
     }
 }
 
+/// A folder that was found.
+#[derive(Debug)]
+pub(super) enum Found {
+    Checkpoint(PathBuf),
+    /// One that was to become a checkpoint.
+    Draft(PathBuf),
+}
+
 /// The checkpoints of a target, newest first. A target is a NAME or an id in the store, or a folder: a
 /// store, a program's, an instance's or a checkpoint's, wherever it was moved to. No target is all.
 pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
-    let folder = match target {
-        None => store.to_owned(),
-        Some(target) => locate(store, target)?,
-    };
-    let mut entries = Vec::new();
-    // A store that was never written to is an empty one.
-    if target.is_some() || folder.exists() {
-        collect(&folder, DEPTH, &mut entries)?;
-    }
+    let checkpoints = folders(store, target)?.into_iter().filter_map(|found| match found {
+        Found::Checkpoint(path) => Some(path),
+        Found::Draft(_) => None,
+    });
+    let mut entries: Vec<Entry> =
+        checkpoints.map(|path| Entry { manifest: Manifest::read(&path), path }).collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.taken().or_else(|| last_change(&entry.path))));
     Ok(entries)
 }
 
+/// The folders of a target's checkpoints and drafts.
+pub(super) fn folders(store: &Path, target: Option<&Path>) -> Result<Vec<Found>> {
+    let folder = match target {
+        None => store.to_owned(),
+        Some(target) => locate(store, target)?,
+    };
+    let mut found = Vec::new();
+    // A store that was never written to is an empty one.
+    if target.is_some() || folder.exists() {
+        collect(&folder, DEPTH, &mut found)?;
+    }
+    Ok(found)
+}
+
 /// When a file of a checkpoint's folder last came or went, or when its manifest was last written: one that
 /// can't tell when it was taken stands where it would, or further up, so that it is met and spoken of.
-fn last_change(checkpoint: &Path) -> Option<SystemTime> {
+pub(super) fn last_change(checkpoint: &Path) -> Option<SystemTime> {
     let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
     modified(&checkpoint.join(layout::MANIFEST)).max(modified(checkpoint))
 }
@@ -81,7 +100,7 @@ pub(crate) fn is_checkpoint(store: &Path, target: &Path) -> bool {
 
 fn looks_like_a_checkpoint(folder: &Path) -> bool {
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    folder.join(layout::MANIFEST).is_file() || layout::checkpoint_number(name).is_some()
+    layout::checkpoint_number(name).is_some() || folder.join(layout::MANIFEST).is_file()
 }
 
 /// The folders of the instances of a target; for that of a checkpoint, the one that it is in.
@@ -132,19 +151,18 @@ fn locate(store: &Path, target: &Path) -> Result<PathBuf> {
     })
 }
 
-fn collect(folder: &Path, depth: u32, entries: &mut Vec<Entry>) -> Result<()> {
+fn collect(folder: &Path, depth: u32, found: &mut Vec<Found>) -> Result<()> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if layout::draft_number(name).is_some() {
+        found.push(Found::Draft(folder.to_owned()));
+        return Ok(());
+    }
     if looks_like_a_checkpoint(folder) {
-        entries.push(Entry { path: folder.to_owned(), manifest: Manifest::read(folder) });
+        found.push(Found::Checkpoint(folder.to_owned()));
         return Ok(());
     }
     if depth == 0 {
         return Ok(());
     }
-    for child in folders_in(folder)? {
-        let name = child.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if layout::draft_number(name).is_none() {
-            collect(&child, depth - 1, entries)?;
-        }
-    }
-    Ok(())
+    folders_in(folder)?.iter().try_for_each(|child| collect(child, depth - 1, found))
 }

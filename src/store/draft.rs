@@ -249,13 +249,16 @@ fn candidate(instance: &Instance, number: u64, life: &Life, here: &Here) -> Opti
     Some(Candidate { number, ours, forensic: manifest.forensic, parent })
 }
 
+fn delete(instance: &Instance, number: u64) -> Result<()> {
+    let checkpoint = instance.checkpoint(number);
+    delete_folder(&checkpoint).map_err(|source| Error::io("delete", &checkpoint, source))
+}
+
 /// Takes the checkpoint's name away first, so that one that is half deleted is none. What restores from it have taken
 /// from files stays: it is the only copy of that.
-fn delete(instance: &Instance, number: u64) -> Result<()> {
-    let (checkpoint, aside) = (instance.checkpoint(number), instance.draft(number));
-    disk::rename_new(&checkpoint, &aside)
-        .and_then(|()| fs::remove_dir_all(&aside))
-        .map_err(|source| Error::io("delete", &checkpoint, source))
+pub(super) fn delete_folder(checkpoint: &Path) -> io::Result<()> {
+    let aside = layout::aside(checkpoint);
+    disk::rename_new(checkpoint, &aside).and_then(|()| fs::remove_dir_all(&aside))
 }
 
 /// Deletes what the lives of a program that are over have left behind: their drafts, and the folders of
@@ -288,7 +291,7 @@ fn holds_nothing(folder: &Path) -> bool {
     names(folder).is_ok_and(|names| !names.iter().any(|name| layout::is_of_a_checkpoint(name)))
 }
 
-fn is_abandoned(draft: &Path, here: &Here) -> bool {
+pub(super) fn is_abandoned(draft: &Path, here: &Here) -> bool {
     let owner = fs::read(draft.join(layout::OWNER)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     // Just before the rename, and just after the one that begins a deletion, the manifest is what tells.
     let owner: Option<Life> = owner.or_else(|| Some(Manifest::read(draft).ok()?.life));

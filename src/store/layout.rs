@@ -72,7 +72,7 @@ impl Instance {
     }
 
     pub(crate) fn draft(&self, number: u64) -> PathBuf {
-        self.folder().join(format!("{}{PARTIAL}", checkpoint_name(number)))
+        aside(&self.checkpoint(number))
     }
 
     /// NAME/INSTANCE/NUMBER, the checkpoint's path in any copy of the store.
@@ -83,6 +83,13 @@ impl Instance {
 
 pub(crate) fn checkpoint_name(number: u64) -> String {
     format!("{number:06}")
+}
+
+/// The folder of the draft that becomes a checkpoint, or that one which is being deleted is.
+pub(crate) fn aside(checkpoint: &Path) -> PathBuf {
+    let mut name = checkpoint.as_os_str().to_owned();
+    name.push(PARTIAL);
+    PathBuf::from(name)
 }
 
 /// The number in the name of a checkpoint's folder.

@@ -7,8 +7,11 @@
 //! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
 //! - [`retention`]: which checkpoints go.
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
+//! - [`listing`]: the same at a glance, for thousands of them.
+//! - [`prune`]: deleting what somebody wants to be rid of.
 //! - [`status`]: what came of the last attempt.
 //! - [`handover`]: what a restorer has for the program that it brings back.
+//! - `work`: a folder for what is needed only for a while.
 //! - [`runtime`]: the folder for what concerns processes that run now.
 //!
 //! The format is written down in `docs/format.md`.
@@ -19,7 +22,10 @@ pub(crate) mod draft;
 pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod life;
+pub mod listing;
 pub(crate) mod manifest;
+pub mod prune;
 pub(crate) mod retention;
 pub(crate) mod runtime;
 pub(crate) mod status;
+pub(crate) mod work;

@@ -6,17 +6,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
-use super::manifest::unix_micros;
 use super::runtime;
 use crate::config::{Schedule, Settings};
 use crate::error::{Error, Result};
-use crate::frozen::Bytes;
+use crate::frozen::{Bytes, unix_micros};
+use crate::metrics::Metrics;
 use crate::report::{Cause, Outcome, Report};
 use crate::sys::disk;
 
@@ -50,6 +50,11 @@ pub struct Status {
     pub failures_in_a_row: u64,
     /// The last attempt; none so far in a new process.
     pub last: Option<Attempt>,
+    /// When the schedule's next checkpoint is due; none where there is no schedule.
+    #[serde(rename = "next_unix_us", with = "unix_micros::optional")]
+    pub next: Option<SystemTime>,
+    /// What was counted in this life.
+    pub metrics: Metrics,
 }
 
 /// An attempt at a checkpoint.
@@ -121,6 +126,8 @@ impl Status {
             overwritten_signals: Vec::new(),
             failures_in_a_row: 0,
             last: None,
+            next: None,
+            metrics: Metrics::default(),
         }
     }
 
@@ -129,7 +136,26 @@ impl Status {
     pub(crate) fn come_back(&mut self, life: &Life, from: Option<&str>) {
         self.life = life.clone();
         self.restored_from = from.map(str::to_owned);
+        self.next = None;
+        self.metrics = Metrics::default();
         self.write_running();
+    }
+
+    /// Takes in when the next checkpoint is due. Whether that is news: clocks differ by a little all the time.
+    pub(crate) fn expect(&mut self, next: Option<SystemTime>) -> bool {
+        const LITTLE: Duration = Duration::from_secs(1);
+        let far = |one: SystemTime, other: SystemTime| {
+            one.duration_since(other).unwrap_or_else(|earlier| earlier.duration()) > LITTLE
+        };
+        let is_news = match (self.next, next) {
+            (Some(known), Some(next)) => far(known, next),
+            (known, next) => known != next,
+        };
+        if is_news {
+            self.next = next;
+            self.write_running();
+        }
+        is_news
     }
 
     /// Takes an attempt in.
@@ -138,6 +164,7 @@ impl Status {
             Ok(Outcome::Saved(checkpoint)) => Some(checkpoint),
             _ => None,
         };
+        self.metrics.count(report);
         self.failures_in_a_row = if report.outcome.is_err() { self.failures_in_a_row + 1 } else { 0 };
         self.last = Some(Attempt {
             cause: report.cause.clone(),

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::unix_micros;
 use crate::store::layout;
-use crate::store::manifest::{Manifest, unix_micros};
+use crate::store::manifest::Manifest;
 use crate::sys::{disk, process, procfs};
 
 /// The folder of all runs of a name, which no other runner has as long as this lives.

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
@@ -11,7 +12,8 @@ use std::ptr;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags, renameat2};
+use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
@@ -40,6 +42,21 @@ pub(crate) fn has_capabilities(path: &Path) -> bool {
     let name = c"security.capability".as_ptr();
     // SAFETY: both are C strings; with a length of zero nothing is written.
     unsafe { libc::getxattr(path.as_ptr(), name, ptr::null_mut(), 0) > 0 }
+}
+
+/// An open folder, in which files are found sooner than by their whole paths.
+pub(crate) struct Folder(OwnedFd);
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> io::Result<Folder> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Folder(nix::fcntl::open(path, flags, Mode::empty())?))
+    }
+
+    /// The size of a file by its path in the folder.
+    pub(crate) fn size_of(&self, file: &Path) -> io::Result<u64> {
+        Ok(fstatat(&self.0, file, AtFlags::empty())?.st_size as u64)
+    }
 }
 
 /// Writes a program that only this user can run, or even read.
@@ -145,6 +162,20 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
 /// Writes a small file so that a reader sees the old one or the new one, never a part. `writer` is a name
 /// that nobody else has who may write the same file at this time.
 pub(crate) fn replace(path: &Path, contents: &[u8], writer: &str) -> io::Result<()> {
+    replace_with(path, contents, writer, |_| Ok(()))
+}
+
+/// The same for a file that everybody may read, whatever the umask says.
+pub(crate) fn publish(path: &Path, contents: &[u8], writer: &str) -> io::Result<()> {
+    replace_with(path, contents, writer, |file| file.set_permissions(fs::Permissions::from_mode(0o644)))
+}
+
+fn replace_with(
+    path: &Path,
+    contents: &[u8],
+    writer: &str,
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let aside = path.with_extension(format!("{writer}.new"));
     // What a crash has left there, or somebody else has laid there for us to follow.
     let _ = fs::remove_file(&aside);
@@ -152,7 +183,7 @@ pub(crate) fn replace(path: &Path, contents: &[u8], writer: &str) -> io::Result<
         .write(true)
         .create_new(true)
         .open(&aside)
-        .and_then(|mut file| file.write_all(contents))
+        .and_then(|mut file| file.write_all(contents).and_then(|()| finish(&file)))
         .and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
         let _ = fs::remove_file(&aside);

@@ -10,7 +10,11 @@
 //! - [`pidfd`]: processes that we are not the parent of.
 //! - [`program`]: starting somebody else's program.
 //! - [`procfs`]: what `/proc` says of processes.
+//! - [`task`]: what a process is doing, what it may do, and its handlers.
 //! - [`sock_diag`]: unix sockets and who is at their other ends.
+//! - [`mappings`]: the names of what a process has mapped.
+//! - [`xattr`]: extended attributes: capabilities of programs, protocols of sockets.
+//! - [`machine`]: what a kernel, its security modules and its file systems allow.
 //! - [`terminal`]: whether there is a terminal, its size and mode, and pseudoterminals.
 //! - [`namespace`]: a pid namespace of its own for a command.
 //! - [`elf`]: what an ELF file says of itself.
@@ -22,6 +26,8 @@ pub(crate) mod crash;
 pub(crate) mod disk;
 pub(crate) mod elf;
 pub(crate) mod handler;
+pub(crate) mod machine;
+pub(crate) mod mappings;
 pub(crate) mod message;
 pub(crate) mod namespace;
 pub(crate) mod pidfd;
@@ -31,5 +37,7 @@ pub(crate) mod program;
 pub(crate) mod signal;
 pub(crate) mod sock_diag;
 pub(crate) mod spawn;
+pub(crate) mod task;
 pub(crate) mod terminal;
 pub(crate) mod wake;
+pub(crate) mod xattr;

@@ -46,6 +46,14 @@ impl Stranger {
         poll(&mut look, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
+    /// Sends it a signal; no other process gets it, whoever has its number by then.
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        let (descriptor, no_info) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: plain numbers; without a siginfo the kernel makes one as for kill(2).
+        Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor, signal, no_info, 0) })?;
+        Ok(())
+    }
+
     /// How it ended. The kernel tells that from 6.15 on, and once its parent has reaped it.
     pub(crate) fn end(&self) -> Option<Ended> {
         let mut info = Info { mask: EXIT, ..Info::default() };

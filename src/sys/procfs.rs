@@ -135,6 +135,8 @@ pub(crate) struct Open {
     pub(crate) unlinked_size: Option<u64>,
     /// The terminal that it is.
     pub(crate) terminal: Option<Terminal>,
+    /// The clock of a timer (timerfd), by its number.
+    pub(crate) timer_clock: Option<u32>,
 }
 
 /// A terminal, or what is one to the program: a pseudoterminal's slave, a virtual console, a serial line.
@@ -207,6 +209,7 @@ fn descriptor(pid: i32, folder: &Path, fd: i32) -> Option<Open> {
         fd,
         terminal,
         overwrites: writes(flags) && flags & libc::O_APPEND as u32 == 0,
+        timer_clock: info.lines().find_map(|line| line.strip_prefix("clockid:")?.trim().parse().ok()),
         locked: info.lines().any(|line| line.starts_with("lock:")),
         // A memfd has no name either, but CRIU carries it by itself.
         unlinked_size: unlinked.filter(|_| !target.starts_with("/memfd:")).map(|file| file.size()),

@@ -116,8 +116,8 @@ impl Timetable {
         self.looked = now;
     }
 
-    /// What lies beyond all that the clock can hold never comes.
-    fn due(&self) -> Option<Instant> {
+    /// When the schedule's next checkpoint is due. What lies beyond all that the clock can hold never comes.
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.counted_from.checked_add(self.interval?)
     }
 

@@ -13,3 +13,5 @@ mod leftovers;
 mod process;
 mod service;
 mod worker;
+
+pub use criu::Service;

@@ -34,5 +34,6 @@ mod pidns;
 mod places;
 mod python;
 mod run;
+mod seeing;
 mod server;
 mod units;

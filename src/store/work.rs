@@ -1,4 +1,4 @@
-//! The folder of one restore.
+//! A folder for what is needed only for a while: logs, statistics, images that nobody restores.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,20 +6,21 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// CRIU's log and statistics of one restore. The checkpoint itself is not written to.
-pub(super) struct WorkFolder {
-    pub(super) path: PathBuf,
+/// A folder of ours among the system's temporary ones.
+pub(crate) struct WorkFolder {
+    pub(crate) path: PathBuf,
 }
 
 impl WorkFolder {
-    pub(super) fn make() -> Result<WorkFolder> {
+    /// Makes one, which nobody else can enter, with its purpose in its name.
+    pub(crate) fn make(purpose: &str) -> Result<WorkFolder> {
         let id = sys::procfs::fresh_id().map_err(|source| Error::os("read /proc", source))?;
-        let path = std::env::temp_dir().join(format!("selfdump-restore-{id}"));
+        let path = std::env::temp_dir().join(format!("selfdump-{purpose}-{id}"));
         sys::disk::make_private(&path).map_err(|source| Error::io("make", &path, source))?;
         Ok(WorkFolder { path })
     }
 
-    pub(super) fn remove(&self) {
+    pub(crate) fn remove(&self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             log::warn!("can't remove {}: {error}", self.path.display());
         }
