@@ -112,6 +112,9 @@ mod trigger;
 
 mod checkpoint;
 pub mod restore;
+
+pub mod inspect;
+
 pub mod supervise;
 
 mod agent;

@@ -30,12 +30,18 @@
 mod descriptor;
 mod file;
 mod images;
+pub(crate) mod inside;
+mod kind;
 mod memory;
+pub(crate) mod raw;
 mod resize;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tree;
+mod unknown;
+mod wire;
 
 use std::path::Path;
 
@@ -45,5 +51,5 @@ pub(crate) use tree::processes;
 
 /// Whether the dump has told which processor it was made on (`cpuinfo.img`), for CRIU to compare.
 pub(crate) fn has_processor(images: &Path) -> bool {
-    images.join("cpuinfo.img").exists()
+    kind::Image::PROCESSORS.path(images).exists()
 }
