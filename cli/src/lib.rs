@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod images;
 mod list;
 mod output;
 mod restore;
 mod run;
 pub mod setup;
 mod status;
+mod verify;
 
 /// Checkpoints of running programs: what there is, how they are doing, and how they come back
 ///
@@ -29,6 +31,8 @@ enum Command {
     Restore(restore::Args),
     Run(Box<run::Args>),
     Status(status::Args),
+    Images(images::Args),
+    Verify(verify::Args),
     Setup(setup::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
@@ -63,6 +67,8 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Restore(args) => (restore::run(&args).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
+        Command::Images(args) => (images::run(&args).map(succeeded), 1),
+        Command::Verify(args) => (verify::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };

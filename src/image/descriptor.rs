@@ -82,6 +82,19 @@ impl OpenFiles {
         self.remapped.contains(&id)
     }
 
+    /// Whether there is a pipe, with a name or without, of this inode.
+    pub(super) fn has_pipe(&self, pipe_id: u32) -> bool {
+        self.files.values().any(|file| {
+            file.pipe.is_some_and(|pipe| pipe.pipe_id == pipe_id)
+                || file.fifo.is_some_and(|fifo| fifo.pipe_id == pipe_id)
+        })
+    }
+
+    /// The ids of the settings that terminals refer to.
+    pub(super) fn terminals(&self) -> impl Iterator<Item = u32> {
+        self.files.values().filter_map(|file| Some(file.tty?.tty_info_id))
+    }
+
     /// What a descriptor refers to, or none if the images don't have it.
     fn descriptor(&self, entry: &FdInfo) -> Option<(Descriptor, &OpenFile)> {
         let file = self.files.get(&(entry.r#type, entry.id))?;

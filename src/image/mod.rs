@@ -27,6 +27,7 @@
 //! them. So nothing in them is believed: sizes are bounded, ids must be there, and what is wrong is an error
 //! of the kind [`Damaged`](crate::ErrorKind::Damaged) that names the file and the place in it.
 
+pub(crate) mod consistency;
 mod descriptor;
 mod file;
 mod images;

@@ -3,6 +3,7 @@
 //! - [`Inside::of`] reads processes, threads with registers, mappings and descriptors; [`pages`] tells, run by run,
 //!   where the contents of memory are.
 //! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
+//! - [`verify()`] checks everything that can be checked without a restore.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), selfdump::Error> {
@@ -19,8 +20,11 @@
 //! # }
 //! ```
 
+mod verify;
+
 pub use crate::image::inside::*;
 pub use crate::image::raw::{Content, ImageFile, ImageMessage, ImageMessages};
+pub use verify::{Check, CheckResult, Checked, Verification, verify};
 
 use std::io::Read;
 

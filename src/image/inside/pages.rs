@@ -48,6 +48,7 @@ pub enum PagePlace {
 pub struct Pages {
     reader: Reader,
     file: PathBuf,
+    id: u32,
     /// Where the next run begins in the file.
     offset: u64,
     /// Where the last run ended.
@@ -77,12 +78,17 @@ impl Pages {
     fn over(mut reader: Reader, images: &Path) -> Result<Pages> {
         let head: PagemapHead = reader.next()?.ok_or_else(|| reader.damaged("it holds no message"))?;
         let file = images.join(pages_name(head.pages_id));
-        Ok(Pages { reader, file, offset: 0, end: 0, failed: false })
+        Ok(Pages { reader, file, id: head.pages_id, offset: 0, end: 0, failed: false })
     }
 
     /// The file that they are in.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The number in that file's name.
+    pub(in crate::image) fn id(&self) -> u32 {
+        self.id
     }
 
     /// How many bytes of the file the runs took that have come so far.
