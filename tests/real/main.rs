@@ -7,6 +7,7 @@
 mod harness;
 
 mod afterlife;
+mod agreement;
 mod chain;
 mod client;
 mod commands;
@@ -32,3 +33,4 @@ mod places;
 mod run;
 mod server;
 mod units;
+mod verifying;

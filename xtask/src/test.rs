@@ -32,6 +32,7 @@ pub fn run(filters: &[String]) -> Result<()> {
     let take = |step: &[&str]| {
         let mut command = cargo::cargo(step)?;
         command.env("SELFDUMP_CRIU", &criu.current).env("SELFDUMP_CRIU_OLD", &criu.oldest);
+        command.env("SELFDUMP_CRIT", &criu.crit);
         if step[0] == "test" && !filters.is_empty() {
             command.arg("--").args(filters);
         }
