@@ -23,6 +23,7 @@ mod guard;
 mod guest;
 mod handler;
 mod hooks;
+mod insight;
 mod leaving;
 mod linking;
 mod lives;

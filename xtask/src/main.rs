@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod codegen;
 mod demo;
+mod fuzz;
 mod session;
 mod setup;
 mod test;
@@ -26,6 +27,14 @@ enum Task {
     },
     /// Everything that has to hold before a change goes in; ends with the tests
     Ci,
+    /// Give the readers of images what no CRIU has written; without a target each for a few seconds
+    Fuzz {
+        /// `image` or `dump`, of fuzz/
+        target: Option<String>,
+        /// Options of libFuzzer's: -runs=N, -max_total_time=SECONDS
+        #[arg(last = true)]
+        options: Vec<String>,
+    },
     /// Write the structs for CRIU's messages and images from proto/
     Codegen {
         /// Only fail if they are not what proto/ says
@@ -42,6 +51,10 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test { filters } => test::run(&filters),
         Task::Ci => ci::run(),
+        Task::Fuzz { target: None, .. } => fuzz::briefly(),
+        Task::Fuzz { target: Some(target), options } => {
+            fuzz::run(&target, &options.iter().map(String::as_str).collect::<Vec<_>>())
+        }
         Task::Codegen { check } => codegen::run(check),
     }
 }

@@ -53,7 +53,7 @@ fn build_static((folder, flags): (&str, &str)) -> Result<()> {
 }
 
 /// The compiler's own target.
-fn host() -> Result<String> {
+pub fn host() -> Result<String> {
     let version = cargo::read(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("`rustc -vV` names no host")
