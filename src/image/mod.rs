@@ -9,15 +9,15 @@
 //! it is an image (or a service file, such as the statistics), the other which; the inventory, which says
 //! that the others are so, has the second only. Then come the messages, each behind its size as a 32-bit
 //! number, until the file ends. Pages of memory and the contents of pipes are in files of their own, or behind
-//! messages, and are not read here.
+//! messages, and are passed over by number.
 //!
 //! How the files hang together:
 //!
 //! ```text
 //! inventory.img ─ the format
-//! pstree.img ──┬─▶ core-PID.img       the name
+//! pstree.img ──┬─▶ core-TID.img       registers; of the main thread, what is the process's
 //!  (processes) ├─▶ mm-PID.img         the mappings
-//!              ├─▶ pagemap-PID.img    the pages that were written
+//!              ├─▶ pagemap-PID.img ─▶ pages-N.img, without structure
 //!              └─▶ ids-PID.img ─▶ fdinfo-ID.img ─▶ files.img ─▶ memfd.img
 //!                  (zombies: none)    (descriptors)   (open files)
 //! stats-dump ─ CRIU's own account
