@@ -44,7 +44,7 @@ pub fn run(target: &str, options: &[&str]) -> Result<()> {
     cargo::run(
         Command::new(program)
             .env("SELFDUMP_FUZZ_DUMP", dump.checkpoint())
-            .args([&artifacts, "-print_final_stats=1", "-max_len=16384", "-close_fd_mask=0"])
+            .args([&artifacts, "-print_final_stats=1", "-max_len=16384"])
             .args(options)
             .arg(&corpus),
     )
