@@ -1,7 +1,7 @@
 //! Requests, answers and images between structs and bytes: `cargo bench --bench codec`.
 //!
 //! The generated messages are not public, and a benchmark is no reason to make them so: the two files that
-//! `cargo xtask codegen` writes depend on nothing but prost, and are compiled into this program as they are.
+//! `cargo xtask codegen` writes depend on little else than prost, and are compiled into this program as they are.
 
 // criterion_group! makes a public function and writes no documentation for it.
 #![allow(missing_docs)]
@@ -10,6 +10,8 @@
 mod images;
 #[path = "../src/criu/rpc.rs"]
 mod rpc;
+#[path = "../src/image/text.rs"]
+mod text;
 
 use std::hint::black_box;
 
@@ -52,47 +54,17 @@ fn dump_answer() -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The memory of a process as CRIU writes it (mm-PID.img), of whose mappings selfdump reads one field.
-#[derive(Clone, PartialEq, Message)]
-struct WrittenMemory {
-    #[prost(message, repeated, tag = "14")]
-    mappings: Vec<WrittenMapping>,
-}
-
-/// One mapping with the fields that CRIU writes: start, end, offset, shared memory, protection, flags, status
-/// and file.
-#[derive(Clone, PartialEq, Message)]
-struct WrittenMapping {
-    #[prost(uint64, required, tag = "1")]
-    start: u64,
-    #[prost(uint64, required, tag = "2")]
-    end: u64,
-    #[prost(uint64, required, tag = "3")]
-    offset: u64,
-    #[prost(uint64, required, tag = "4")]
-    shared: u64,
-    #[prost(uint32, required, tag = "5")]
-    protection: u32,
-    #[prost(uint32, required, tag = "6")]
-    flags: u32,
-    #[prost(uint32, required, tag = "7")]
-    status: u32,
-    #[prost(sint64, required, tag = "8")]
-    file: i64,
-}
-
 fn memory(mappings: u64) -> Vec<u8> {
-    let mapping = |number: u64| WrittenMapping {
+    let mapping = |number: u64| images::Mapping {
         start: 0x7f00_0000_0000 + number * 0x4000,
         end: 0x7f00_0000_2000 + number * 0x4000,
-        offset: 0,
-        shared: 0,
-        protection: 3,
+        prot: 3,
         flags: 0x22,
         status: 0x201,
-        file: -1,
+        fd: -1,
+        ..Default::default()
     };
-    WrittenMemory { mappings: (0..mappings).map(mapping).collect() }.encode_to_vec()
+    images::Memory { vmas: (0..mappings).map(mapping).collect(), ..Default::default() }.encode_to_vec()
 }
 
 fn requests(criterion: &mut Criterion) {
@@ -112,8 +84,7 @@ fn images(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Elements(MAPPINGS));
     group.bench_function("decode the memory image of 10,000 mappings", |bencher| {
-        bencher
-            .iter(|| images::Memory::decode(black_box(bytes.as_slice())).expect("an image").mappings.len());
+        bencher.iter(|| images::Memory::decode(black_box(bytes.as_slice())).expect("an image").vmas.len());
     });
 }
 

@@ -119,6 +119,9 @@ mod trigger;
 mod checkpoint;
 pub mod prometheus;
 pub mod restore;
+
+pub mod inspect;
+
 pub mod supervise;
 
 mod agent;

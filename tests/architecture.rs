@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 15] = [
+const ORDER: [&[&str]; 16] = [
     &["error", "frozen", "sys"],
     &["report"],
     &["metrics"],
@@ -13,6 +13,7 @@ const ORDER: [&[&str]; 15] = [
     &["criu", "image", "store", "trigger"],
     &["checkpoint", "prometheus"],
     &["restore"],
+    &["inspect"],
     &["supervise"],
     &["agent"],
     &["forensic"],

@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod doctor;
 mod explain;
 mod front;
+mod images;
 mod list;
 mod output;
 mod prune;
@@ -16,6 +17,7 @@ mod run;
 pub mod setup;
 mod status;
 mod trigger;
+mod verify;
 
 pub use front::{Front, Scripts};
 
@@ -39,6 +41,8 @@ enum Command {
     Run(Box<run::Args>),
     Status(status::Args),
     Trigger(trigger::Args),
+    Images(images::Args),
+    Verify(verify::Args),
     Setup(setup::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
@@ -85,6 +89,8 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Doctor(args) => (doctor::run(&args), 1),
         Command::Prune(args) => (prune::run(&args).map(succeeded), 1),
         Command::Trigger(args) => (trigger::run(&args), 1),
+        Command::Images(args) => (images::run(&args).map(succeeded), 1),
+        Command::Verify(args) => (verify::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };

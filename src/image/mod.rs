@@ -9,15 +9,15 @@
 //! it is an image (or a service file, such as the statistics), the other which; the inventory, which says
 //! that the others are so, has the second only. Then come the messages, each behind its size as a 32-bit
 //! number, until the file ends. Pages of memory and the contents of pipes are in files of their own, or behind
-//! messages, and are not read here.
+//! messages, and are passed over by number.
 //!
 //! How the files hang together:
 //!
 //! ```text
 //! inventory.img ─ the format
-//! pstree.img ──┬─▶ core-PID.img       the name
+//! pstree.img ──┬─▶ core-TID.img       registers; of the main thread, what is the process's
 //!  (processes) ├─▶ mm-PID.img         the mappings
-//!              ├─▶ pagemap-PID.img    the pages that were written
+//!              ├─▶ pagemap-PID.img ─▶ pages-N.img, without structure
 //!              └─▶ ids-PID.img ─▶ fdinfo-ID.img ─▶ files.img ─▶ memfd.img
 //!                  (zombies: none)    (descriptors)   (open files)
 //! stats-dump ─ CRIU's own account
@@ -27,15 +27,22 @@
 //! them. So nothing in them is believed: sizes are bounded, ids must be there, and what is wrong is an error
 //! of the kind [`Damaged`](crate::ErrorKind::Damaged) that names the file and the place in it.
 
+pub(crate) mod consistency;
 mod descriptor;
 mod file;
 mod images;
+pub(crate) mod inside;
+mod kind;
 mod memory;
+pub(crate) mod raw;
 mod resize;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tree;
+mod unknown;
+mod wire;
 
 use std::path::Path;
 
@@ -45,5 +52,5 @@ pub(crate) use tree::processes;
 
 /// Whether the dump has told which processor it was made on (`cpuinfo.img`), for CRIU to compare.
 pub(crate) fn has_processor(images: &Path) -> bool {
-    images.join("cpuinfo.img").exists()
+    kind::Image::PROCESSORS.path(images).exists()
 }

@@ -7,6 +7,7 @@
 mod harness;
 
 mod afterlife;
+mod agreement;
 mod c;
 mod chain;
 mod client;
@@ -25,6 +26,7 @@ mod guard;
 mod guest;
 mod handler;
 mod hooks;
+mod insight;
 mod leaving;
 mod linking;
 mod lives;
@@ -37,3 +39,4 @@ mod run;
 mod seeing;
 mod server;
 mod units;
+mod verifying;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, codegen, demo, test};
+use crate::{cargo, codegen, demo, fuzz, test};
 
 /// How many crates the library may pull in with its default features.
 const MOST_CRATES: usize = 30;
@@ -25,7 +25,7 @@ enum Action {
 use Action::{Cargo, Own};
 
 /// In this order: what is quick to fail first, and the tests last, so that the output ends with their summary.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "rustfmt and clippy are here", action: Own(components) },
     Step { name: "formatting", action: Cargo(&["fmt", "--all", "--check"], None) },
     Step {
@@ -40,6 +40,7 @@ const STEPS: [Step; 10] = [
     Step { name: "few dependencies", action: Own(few_dependencies) },
     Step { name: "benchmarks compile", action: Cargo(&["bench", "--no-run"], None) },
     Step { name: "examples compile", action: Cargo(&["build", "--examples"], None) },
+    Step { name: "images that no CRIU has written", action: Own(fuzz::briefly) },
     Step { name: "the demo", action: Own(demo::run) },
     Step { name: "the tests", action: Own(|| test::run(&[])) },
 ];

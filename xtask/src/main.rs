@@ -6,6 +6,7 @@ mod codegen;
 mod demo;
 mod dist;
 mod errors;
+mod fuzz;
 mod machine;
 mod python;
 mod session;
@@ -32,7 +33,14 @@ enum Task {
     Ci,
     /// Build the Python package, install it into a fresh virtualenv and check its types
     Wheel,
-    /// Write the structs for CRIU's messages and images from proto/
+    /// Give the readers of images what no CRIU has written; without a target each for a few seconds
+    Fuzz {
+        /// `image` or `dump`, of fuzz/
+        target: Option<String>,
+        /// Options of libFuzzer's: -runs=N, -max_total_time=SECONDS
+        #[arg(last = true)]
+        options: Vec<String>,
+    },
     /// Write the structs for CRIU's messages and images from proto/, and docs/errors.md from the dictionary
     Codegen {
         /// Only fail if they are not what their sources say
@@ -56,6 +64,10 @@ fn main() -> anyhow::Result<()> {
         Task::Test { filters } => test::run(&filters),
         Task::Ci => ci::run(),
         Task::Wheel => setup::packages().and_then(|()| python::wheel()).map(drop),
+        Task::Fuzz { target: None, .. } => fuzz::briefly(),
+        Task::Fuzz { target: Some(target), options } => {
+            fuzz::run(&target, &options.iter().map(String::as_str).collect::<Vec<_>>())
+        }
         Task::Codegen { check } => codegen::run(check),
         Task::Dist { profile } => dist::run(profile),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use selfdump_cli::setup::{ensure as ensure_criu, find_program};
+use selfdump_cli::setup::{ensure as ensure_criu, find_program, unpack};
 
 use crate::{cargo, machine};
 
@@ -68,10 +68,12 @@ const VENV: Package = Package {
     why: "the tests install the Python package into a virtualenv",
 };
 
-/// The binaries of the CRIU that selfdump is developed with and of the oldest that it supports.
+/// The binaries of the CRIU that selfdump is developed with and of the oldest that it supports, and the former's own
+/// decoder of images.
 pub struct Criu {
     pub current: PathBuf,
     pub oldest: PathBuf,
+    pub crit: PathBuf,
 }
 
 pub fn run() -> Result<()> {
@@ -83,12 +85,17 @@ pub fn everything() -> Result<Criu> {
     packages()?;
     machine::ensure()?;
     let oldest = ensure_criu(&cargo::target()?.join("criu-4.1.1"), "trixie", &mut stdout())?;
-    Ok(Criu { current: current_criu()?, oldest })
+    let crit = cargo::target()?.join("crit");
+    unpack(&crit, RELEASE, &["python3-pycriu", "python3-protobuf"], &mut stdout())?;
+    Ok(Criu { current: current_criu()?, oldest, crit })
 }
+
+/// The Debian release whose CRIU selfdump is developed with.
+const RELEASE: &str = "forky";
 
 /// The CRIU that selfdump is developed with.
 pub fn current_criu() -> Result<PathBuf> {
-    ensure_criu(&cargo::target()?.join("criu"), "forky", &mut stdout())
+    ensure_criu(&cargo::target()?.join("criu"), RELEASE, &mut stdout())
 }
 
 /// What the machine may not have.

@@ -33,6 +33,7 @@ pub fn run(filters: &[String]) -> Result<()> {
     let take = |step: &[&str]| {
         let mut command = cargo::cargo(step)?;
         command.env("SELFDUMP_CRIU", &criu.current).env("SELFDUMP_CRIU_OLD", &criu.oldest);
+        command.env("SELFDUMP_CRIT", &criu.crit);
         if step[0] == "test" && !filters.is_empty() {
             command.arg("--").args(filters);
         }
@@ -55,7 +56,7 @@ fn build_static((folder, flags): (&str, &str)) -> Result<()> {
 }
 
 /// The compiler's own target.
-fn host() -> Result<String> {
+pub fn host() -> Result<String> {
     let version = cargo::read(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("`rustc -vV` names no host")

@@ -30,6 +30,35 @@ pub fn download(
     packages: &[&str],
     out: &mut dyn Write,
 ) -> Result<Vec<PathBuf>> {
+    let apt = of_release(folder, release, out)?;
+    writeln!(out, "  downloading {} and what they need", packages.join(" and "))?;
+    apt.run(&[&["-y", "--download-only", "install"], packages].concat())
+        .with_context(|| format!("the packages of Debian {release} can't be had; is the machine online?"))?;
+    apt.downloaded()
+}
+
+/// The same without what they need.
+pub fn download_alone(
+    folder: &Path,
+    release: &str,
+    packages: &[&str],
+    out: &mut dyn Write,
+) -> Result<Vec<PathBuf>> {
+    let apt = of_release(folder, release, out)?;
+    writeln!(out, "  downloading {}", packages.join(" and "))?;
+    call(
+        Command::new("apt-get")
+            .current_dir(apt.archives())
+            .args(apt.options())
+            .arg("download")
+            .args(packages),
+    )
+    .with_context(|| format!("the packages of Debian {release} can't be had; is the machine online?"))?;
+    apt.downloaded()
+}
+
+/// An apt that has the package lists of a release.
+fn of_release(folder: &Path, release: &str, out: &mut dyn Write) -> Result<Private> {
     for tool in ["apt-get", "dpkg-deb"] {
         ensure!(
             command::find(tool).is_some(),
@@ -45,10 +74,7 @@ pub fn download(
     apt.run(&["update", "--error-on=any"]).with_context(|| {
         format!("the package lists of Debian {release} can't be had; is the machine online?")
     })?;
-    writeln!(out, "  downloading {} and what they need", packages.join(" and "))?;
-    apt.run(&[&["-y", "--download-only", "install"], packages].concat())
-        .with_context(|| format!("the packages of Debian {release} can't be had; is the machine online?"))?;
-    apt.downloaded()
+    Ok(apt)
 }
 
 /// Where this machine has its Debian packages from.
@@ -145,8 +171,12 @@ impl Private {
         settings.into_iter().flat_map(|setting| ["-o".into(), setting]).collect()
     }
 
+    fn archives(&self) -> PathBuf {
+        self.folder.join("cache/archives")
+    }
+
     fn downloaded(&self) -> Result<Vec<PathBuf>> {
-        let archives = self.folder.join("cache/archives");
+        let archives = self.archives();
         let entries =
             fs::read_dir(&archives).with_context(|| format!("can't read {}", archives.display()))?;
         let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;

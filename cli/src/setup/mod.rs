@@ -66,6 +66,11 @@ pub fn ensure(prefix: &Path, release: &str, out: &mut dyn Write) -> Result<PathB
     private::ensure(prefix, release, out)
 }
 
+/// Unpacks packages of a Debian release, without what they need, into a folder of their own; one that is there stays.
+pub fn unpack(folder: &Path, release: &str, packages: &[&str], out: &mut dyn Write) -> Result<()> {
+    private::unpack(folder, release, packages, out)
+}
+
 /// Where the private copy goes if the user names no other place: where selfdump looks for it.
 fn default_prefix() -> Result<PathBuf> {
     selfdump::criu::private_prefix()

@@ -61,6 +61,21 @@ pub fn ensure(prefix: &Path, release: &str, out: &mut dyn Write) -> Result<PathB
     Ok(criu)
 }
 
+/// Unpacks packages into a folder of their own, as a whole or not at all; one that is there stays.
+pub fn unpack(folder: &Path, release: &str, packages: &[&str], out: &mut dyn Write) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    writeln!(out, "unpacking {} of Debian {release} into {}", packages.join(" and "), folder.display())?;
+    let (partial, downloads) = (beside(folder, ".partial"), beside(folder, ".apt"));
+    remove(&partial)?;
+    for package in apt::download_alone(&downloads, release, packages, out)? {
+        apt::unpack(&package, &partial)?;
+    }
+    remove(&downloads)?;
+    replace(&partial, folder)
+}
+
 /// Refuses a prefix that the copy couldn't run from, or where it would replace something that isn't ours.
 fn check(prefix: &Path) -> Result<()> {
     // A library path is a list separated by colons, in which `$` begins a placeholder.
