@@ -40,6 +40,7 @@ def install(
     copy_files: Optional[Iterable[str]] = None,
     copy_limit: Optional[Union[int, str]] = None,
     copy_open: Optional[Union[int, str]] = None,
+    metrics_textfile: Optional[_Path] = None,
     on_panic: Optional[bool] = None,
     on_fatal_signal: Optional[bool] = None,
     timeout: Optional[Duration] = None,
@@ -72,6 +73,7 @@ def install(
     :param copy_limit: the most bytes that the copies may take together, ``2 << 30`` or ``"2 GiB"`` (1 GiB).
     :param copy_open: how many bytes spare copies may take, of other files that are open to be written in (0; 32 MiB
         under ``python -m selfdump run``).
+    :param metrics_textfile: a file that is written for node_exporter's textfile collector, ``/…/app.prom`` (none).
     :param on_panic: a forensic checkpoint at each panic of selfdump's own Rust code. ``on_exception`` is Python's.
     :param on_fatal_signal: a forensic checkpoint at SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, of extensions mostly.
     :param timeout: how long CRIU may take to answer (10 min).
@@ -99,6 +101,7 @@ def install(
         "copy_files": copy_files,
         "copy_limit": copy_limit,
         "copy_open": copy_open,
+        "metrics_textfile": metrics_textfile,
         "on_panic": on_panic,
         "on_fatal_signal": on_fatal_signal,
         "timeout": timeout,

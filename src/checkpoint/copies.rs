@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::script::{Files, script};
 use crate::config::{FilePattern, Settings};
-use crate::criu::{Connection, DumpOptions};
+use crate::criu::{self, Connection, DumpOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, CopiedFile, Process};
 use crate::store::draft::Draft;
@@ -153,6 +153,13 @@ impl Copies {
 
     fn ensure_script_runs(&self, draft: &Draft) -> Result<()> {
         let folder = draft.folder();
+        if let Some(missing) = ["sh", "cp"].into_iter().find(|tool| criu::on_path(tool).is_none()) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("files can't be copied into the checkpoint: there is no `{missing}` here, and a script makes the copies"),
+            )
+            .with_hint("install it (the packages dash and coreutils), or leave SELFDUMP_COPY_FILES unset"));
+        }
         match disk::allows_programs(&folder) {
             Ok(false) => Err(Error::new(
                 ErrorKind::Config,

@@ -47,6 +47,7 @@ impl Config {
             "copy_files" => read(&mut self.copy_files, &variable, value)?,
             "copy_limit" => read(&mut self.copy_limit, &variable, value)?,
             "copy_open" => read(&mut self.copy_open, &variable, value)?,
+            "metrics_textfile" => self.metrics_textfile = Some(value.into()),
             "on_panic" => read(&mut self.on_panic, &variable, value)?,
             "on_fatal_signal" => read(&mut self.on_fatal_signal, &variable, value)?,
             "timeout" => read(&mut self.timeout, &variable, value)?,
@@ -91,6 +92,7 @@ mod tests {
     fn text(name: &str) -> &str {
         match name {
             "dir" | "criu" | "service" => "/somewhere",
+            "metrics_textfile" => "/somewhere/app.prom",
             "name" => "counter",
             "signal" => "USR1",
             "exit_signal" => "TERM",

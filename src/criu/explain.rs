@@ -85,7 +85,7 @@ pub(super) fn failure(operation: Operation, mut failure: CriuFailure, output: Op
 /// What a CRIU lacks that says nothing, and the remedy.
 fn lacking() -> (&'static str, &'static str) {
     if process::is_root() {
-        ("CAP_SYS_ADMIN is missing", "give CRIU that capability (in a container, `--cap-add SYS_ADMIN`)")
+        ("it lacks CAP_SYS_ADMIN", "give CRIU that capability (in a container, `--cap-add SYS_ADMIN`)")
     } else {
         (
             "it lacks capabilities",

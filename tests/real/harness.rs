@@ -42,6 +42,14 @@ pub fn built(path: &Path) -> PathBuf {
     test.parent().and_then(Path::parent).expect("target/PROFILE/deps").join(path)
 }
 
+/// `linked`, built without shared libraries by `cargo xtask test`: target/KIND/TRIPLE/debug/linked.
+pub fn static_program(kind: &str) -> PathBuf {
+    let built = fs::read_dir(target().join(kind)).into_iter().flatten().flatten();
+    let mut programs = built.map(|triple| triple.path().join("debug/linked"));
+    let found = programs.find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("the {kind} program is not built: run `cargo xtask test`"))
+}
+
 /// A program of `tests/programs` or `examples`.
 pub fn program(name: &str) -> PathBuf {
     let path = built(&Path::new("examples").join(name));

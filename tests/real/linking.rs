@@ -1,10 +1,9 @@
 //! Installed by linking alone: in programs of each kind, and in a library that somebody loads.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::afterlife::bring_back;
-use crate::harness::{Lab, Subject, USR2, built, eventually, manifest, program, target};
+use crate::harness::{Lab, Subject, USR2, built, eventually, manifest, program, static_program};
 
 fn step(program: &Subject) -> u64 {
     last_step(&program.output()).unwrap_or(0)
@@ -47,14 +46,6 @@ fn so_does_a_static_one_that_can_be_loaded_anywhere() {
 #[test]
 fn so_does_a_static_one_that_can_not() {
     is_checkpointed_and_comes_back(&Lab::new(), Command::new(static_program("static")));
-}
-
-/// `linked`, built without shared libraries by `cargo xtask test`: target/KIND/TRIPLE/debug/linked.
-fn static_program(kind: &str) -> PathBuf {
-    let built = std::fs::read_dir(target().join(kind)).into_iter().flatten().flatten();
-    let mut programs = built.map(|triple| triple.path().join("debug/linked"));
-    let found = programs.find(|program| program.is_file());
-    found.unwrap_or_else(|| panic!("the {kind} program is not built: run `cargo xtask test`"))
 }
 
 #[test]

@@ -99,8 +99,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "criu-without-capabilities",
         line: &["CAP_CHECKPOINT_RESTORE"],
         kind: ErrorKind::CapabilityMissing,
-        cause: "CRIU lacks a capability",
-        remedy: "run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, run as root, or name a service with SELFDUMP_SERVICE",
+        cause: "CRIU lacks CAP_SYS_ADMIN, or CAP_CHECKPOINT_RESTORE with an ordinary user",
+        remedy: "in a container give it that capability (`--cap-add SYS_ADMIN`); else run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, run as root, or name a service with SELFDUMP_SERVICE",
     },
     Rule {
         id: "not-root",

@@ -98,6 +98,8 @@ def deep_hook() -> None:
 
 def interrupt() -> None:
     """KeyboardInterrupt ends the wait for a checkpoint, which is made all the same."""
+    # Whoever started it may ignore the signal, and then Python leaves it at that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     selfdump.install()
     entered, leave = threading.Event(), threading.Event()
 

@@ -1,5 +1,6 @@
 //! Programs that the loader puts no library into: said before they start, with the remedy. They run all the same.
 
+use crate::harness::static_program;
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::any::row;
@@ -86,12 +87,8 @@ fn a_program_with_more_rights_than_its_user_is_named() {
 #[test]
 fn a_static_program_that_links_selfdump_needs_no_library() {
     let lab = Lab::new();
-    let built = fs::read_dir(crate::harness::target().join("static")).into_iter().flatten().flatten();
-    let mut programs = built.map(|triple| triple.path().join("debug/examples/linked"));
-    let linked =
-        programs.find(|program| program.is_file()).expect("the static program: run `cargo xtask test`");
     let mut command = runner(&lab, &[]);
-    command.arg(linked);
+    command.arg(static_program("static"));
     let run = Runner::start(&lab, command);
     run.runner.wait_for("step 3");
     send(run.pid(), USR2);
