@@ -1,11 +1,10 @@
 //! Programs that the loader puts no library into: said before they start, with the remedy. They run all the same.
 
-use crate::harness::static_program;
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::any::row;
 use super::*;
-use crate::harness::succeeds;
+use crate::harness::{static_program, succeeds};
 
 /// What is said of a program that runs to its end.
 fn said_of(lab: &Lab, command: &str) -> String {
