@@ -116,6 +116,9 @@ mod trigger;
 
 mod checkpoint;
 pub mod restore;
+
+pub mod inspect;
+
 pub mod supervise;
 
 mod agent;

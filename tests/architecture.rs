@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 13] = [
+const ORDER: [&[&str]; 14] = [
     &["error", "frozen", "sys"],
     &["report"],
     &["config"],
     &["criu", "image", "store", "trigger"],
     &["checkpoint"],
     &["restore"],
+    &["inspect"],
     &["supervise"],
     &["agent"],
     &["forensic"],

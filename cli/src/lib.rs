@@ -6,12 +6,14 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod front;
+mod images;
 mod list;
 mod output;
 mod restore;
 mod run;
 pub mod setup;
 mod status;
+mod verify;
 
 pub use front::{Front, Scripts};
 
@@ -31,6 +33,8 @@ enum Command {
     Restore(restore::Args),
     Run(Box<run::Args>),
     Status(status::Args),
+    Images(images::Args),
+    Verify(verify::Args),
     Setup(setup::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
@@ -73,6 +77,8 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Restore(args) => (restore::run(&args, front, arguments).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args, front), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
+        Command::Images(args) => (images::run(&args).map(succeeded), 1),
+        Command::Verify(args) => (verify::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };

@@ -3,13 +3,13 @@
 //! A table of descriptors (`fdinfo-ID.img`) says for each number which open file it refers to; what that is
 //! stands once in `files.img`, however many descriptors refer to it, as in the kernel.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::file::Image;
-use super::images::{FdInfo, FileKind, MemFd, MemFdInode, OpenFile, RegularFile};
+use super::images::{FdInfo, FileKind, MemFd, MemFdInode, OpenFile, RegularFile, Remap};
+use super::kind::{Image, Kind};
 use crate::error::Result;
 use crate::frozen::{Bytes, Descriptor, DescriptorKind};
 
@@ -22,73 +22,113 @@ pub(super) struct OpenFiles {
     /// By kind and id: an older CRIU gave one id to files of different kinds.
     files: HashMap<(i32, u32), OpenFile>,
     mem_fds: HashMap<u64, MemFdInode>,
+    /// The ids of regular files whose path leads to them no more.
+    remapped: HashSet<u32>,
 }
 
 impl OpenFiles {
     /// Reads them all.
     pub(super) fn read(images: &Path) -> Result<OpenFiles> {
-        let files = Image::Files
+        let files = Image::FILES
             .read_all(images)?
-            .map(|file| file.map(|file: OpenFile| ((file.kind, file.id), file)))
+            .map(|file| file.map(|file: OpenFile| ((file.r#type, file.id), file)))
             .collect::<Result<HashMap<_, _>>>()?;
         // CRIU writes that image only if it has something to put there.
-        let mem_fds = match files.values().any(|file| file.mem_fd.is_some()) {
+        let mem_fds = match files.values().any(|file| file.memfd.is_some()) {
             true => mem_fds(images)?,
             false => HashMap::new(),
         };
-        Ok(OpenFiles { files, mem_fds })
+        let remapped = remapped(images)?;
+        Ok(OpenFiles { files, mem_fds, remapped })
     }
 
     /// The descriptors of one table, by number.
     pub(super) fn of_table(&self, images: &Path, files_id: u32) -> Result<Vec<Descriptor>> {
-        let image = Image::FdInfo { files_id };
-        let mut descriptors = image
-            .read_all(images)?
-            .map(|entry| {
-                let entry: FdInfo = entry?;
-                let number = entry.fd;
-                self.descriptor(&entry)
-                    .ok_or_else(|| image.damaged(images, format!("descriptor {number} refers to nothing")))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        descriptors.sort_by_key(|descriptor| descriptor.fd);
-        Ok(descriptors)
+        self.entries(images, files_id, |_, descriptor, _| descriptor)
+    }
+
+    /// The descriptors of one table, by number, each made of its entry, what is known of it, and what it refers to.
+    pub(super) fn entries<D>(
+        &self,
+        images: &Path,
+        files_id: u32,
+        make: impl Fn(&FdInfo, Descriptor, &OpenFile) -> D,
+    ) -> Result<Vec<D>> {
+        let image = Image::of(Kind::FdInfo, files_id);
+        let mut entries = image.read_all(images)?.collect::<Result<Vec<FdInfo>>>()?;
+        entries.sort_by_key(|entry| entry.fd);
+        let made = entries.iter().map(|entry| {
+            let found = self.descriptor(entry);
+            let (descriptor, file) = found
+                .ok_or_else(|| image.damaged(images, format!("descriptor {} refers to nothing", entry.fd)))?;
+            Ok(make(entry, descriptor, file))
+        });
+        made.collect()
+    }
+
+    /// The path of a regular file, where there is one of this id.
+    pub(super) fn path(&self, id: u32) -> Option<PathBuf> {
+        self.opened_at(id)?.path
+    }
+
+    /// The path of a file that is mapped.
+    pub(super) fn mapped(&self, id: u32) -> Option<PathBuf> {
+        let mem_fd = || self.mem_fd(self.files.get(&(FileKind::MemFd.into(), id))?.memfd.as_ref()?)?.path;
+        self.path(id).or_else(mem_fd)
+    }
+
+    /// Whether a regular file's path leads to it no more, so that something in the images stands for it.
+    pub(super) fn is_deleted(&self, id: u32) -> bool {
+        self.remapped.contains(&id)
+    }
+
+    /// Whether there is a pipe, with a name or without, of this inode.
+    pub(super) fn has_pipe(&self, pipe_id: u32) -> bool {
+        self.files.values().any(|file| {
+            file.pipe.is_some_and(|pipe| pipe.pipe_id == pipe_id)
+                || file.fifo.is_some_and(|fifo| fifo.pipe_id == pipe_id)
+        })
+    }
+
+    /// The ids of the settings that terminals refer to.
+    pub(super) fn terminals(&self) -> impl Iterator<Item = u32> {
+        self.files.values().filter_map(|file| Some(file.tty?.tty_info_id))
     }
 
     /// What a descriptor refers to, or none if the images don't have it.
-    fn descriptor(&self, entry: &FdInfo) -> Option<Descriptor> {
-        let file = self.files.get(&(entry.kind, entry.id))?;
+    fn descriptor(&self, entry: &FdInfo) -> Option<(Descriptor, &OpenFile)> {
+        let file = self.files.get(&(entry.r#type, entry.id))?;
         let about = self.about(file)?;
-        Some(Descriptor {
+        let descriptor = Descriptor {
             fd: i32::try_from(entry.fd).ok()?,
-            kind: kind(entry.kind),
+            kind: kind(entry.r#type),
             path: about.path,
             flags: about.flags,
             position_bytes: about.position,
             size_bytes: about.size,
             identity: None,
-        })
+        };
+        Some((descriptor, file))
     }
 
     /// What is known of an open file. None if something that it refers to isn't there.
     fn about(&self, file: &OpenFile) -> Option<About> {
-        Some(if let Some(regular) = &file.regular {
+        Some(if let Some(regular) = &file.reg {
             regular_file(regular)
         } else if let Some(pipe) = &file.pipe {
             About::named(pipe.flags, format!("pipe:[{}]", pipe.pipe_id))
-        } else if let Some(socket) = &file.inet_socket {
+        } else if let Some(socket) = &file.isk {
             About::named(socket.flags, format!("socket:[{}]", socket.ino))
-        } else if let Some(socket) = &file.unix_socket {
+        } else if let Some(socket) = &file.usk {
             About::named(socket.flags, format!("socket:[{}]", socket.ino))
-        } else if let Some(socket) = &file.netlink_socket {
+        } else if let Some(socket) = &file.nlsk {
             About::named(socket.flags, format!("socket:[{}]", socket.ino))
         } else if let Some(fifo) = &file.fifo {
-            self.opened_at(fifo.regular_id.unwrap_or(fifo.id))?
-        } else if let Some(terminal) = &file.terminal {
+            self.opened_at(fifo.regf_id.unwrap_or(fifo.id))?
+        } else if let Some(terminal) = &file.tty {
             // A terminal that the restore provides has no regular file.
-            self.opened_at(terminal.regular_id.unwrap_or(terminal.id))
-                .unwrap_or(About::nameless(terminal.flags))
-        } else if let Some(mem_fd) = &file.mem_fd {
+            self.opened_at(terminal.regf_id.unwrap_or(terminal.id)).unwrap_or(About::nameless(terminal.flags))
+        } else if let Some(mem_fd) = &file.memfd {
             self.mem_fd(mem_fd)?
         } else {
             About::nameless(nameless_flags(file))
@@ -98,7 +138,7 @@ impl OpenFiles {
     /// Where and how a named pipe or a terminal was opened, for which CRIU keeps a regular file besides.
     fn opened_at(&self, id: u32) -> Option<About> {
         let key = (FileKind::Regular.into(), id);
-        self.files.get(&key)?.regular.as_ref().map(regular_file)
+        self.files.get(&key)?.reg.as_ref().map(regular_file)
     }
 
     fn mem_fd(&self, file: &MemFd) -> Option<About> {
@@ -114,8 +154,16 @@ impl OpenFiles {
 }
 
 fn mem_fds(images: &Path) -> Result<HashMap<u64, MemFdInode>> {
-    let inodes = Image::MemFds.read_all(images)?;
+    let inodes = Image::MEM_FDS.read_all(images)?;
     inodes.map(|inode| inode.map(|inode: MemFdInode| (inode.inode_id, inode))).collect()
+}
+
+/// CRIU writes that image only if it has something to put there.
+fn remapped(images: &Path) -> Result<HashSet<u32>> {
+    if !Image::REMAPS.path(images).exists() {
+        return Ok(HashSet::new());
+    }
+    Image::REMAPS.read_all(images)?.map(|remap| remap.map(|remap: Remap| remap.orig_id)).collect()
 }
 
 /// What is known of an open file.
@@ -159,20 +207,16 @@ fn path(name: Vec<u8>) -> PathBuf {
 
 /// The open flags of what has neither a path nor a number; 0 where the image doesn't have them.
 fn nameless_flags(file: &OpenFile) -> u32 {
-    let anonymous = [
-        &file.event_fd,
-        &file.event_poll,
-        &file.signal_fd,
-        &file.timer_fd,
-        &file.inotify,
-        &file.fanotify,
-        &file.bpf_map,
-    ];
-    let anonymous = anonymous.into_iter().flatten().map(|file| file.flags).next();
-    anonymous
-        .or(file.packet_socket.as_ref().map(|file| file.flags))
-        .or(file.namespace.as_ref().map(|file| file.flags))
-        .or(file.pid_fd.as_ref().map(|file| file.flags))
+    let efd = file.efd.as_ref().map(|file| file.flags);
+    efd.or(file.epfd.as_ref().map(|file| file.flags))
+        .or(file.sgfd.as_ref().map(|file| file.flags))
+        .or(file.tfd.as_ref().map(|file| file.flags))
+        .or(file.ify.as_ref().map(|file| file.flags))
+        .or(file.ffy.as_ref().map(|file| file.flags))
+        .or(file.bpf.as_ref().map(|file| file.flags))
+        .or(file.psk.as_ref().map(|file| file.flags))
+        .or(file.nsf.as_ref().map(|file| file.flags))
+        .or(file.pidfd.as_ref().map(|file| file.flags))
         .unwrap_or(0)
 }
 
@@ -211,13 +255,13 @@ mod tests {
     /// The descriptors of one table that has one for each of these files.
     fn descriptors(files: &[OpenFile]) -> Result<Vec<Descriptor>> {
         let folder = Folder::new();
-        folder.write(Image::Files, files);
+        folder.write(Image::FILES, files);
         let entries: Vec<_> = files
             .iter()
             .zip(3..)
-            .map(|(file, fd)| FdInfo { id: file.id, flags: 0, kind: file.kind, fd })
+            .map(|(file, fd)| FdInfo { id: file.id, r#type: file.r#type, fd, ..Default::default() })
             .collect();
-        folder.write(Image::FdInfo { files_id: 1 }, &entries);
+        folder.write(Image::of(Kind::FdInfo, 1_u32), &entries);
         OpenFiles::read(folder.path())?.of_table(folder.path(), 1)
     }
 
@@ -227,12 +271,12 @@ mod tests {
 
     fn regular(file: RegularFile) -> OpenFile {
         let kind = FileKind::Regular.into();
-        OpenFile { kind, id: file.id, regular: Some(file), ..Default::default() }
+        OpenFile { r#type: kind, id: file.id, reg: Some(file), ..Default::default() }
     }
 
     #[test]
     fn a_kind_that_only_a_newer_criu_knows_is_other() {
-        let unknown = descriptor(OpenFile { kind: 99, id: 1, ..Default::default() });
+        let unknown = descriptor(OpenFile { r#type: 99, id: 1, ..Default::default() });
         assert_eq!((unknown.kind, unknown.path, unknown.flags), (DescriptorKind::Other, None, 0));
     }
 
@@ -260,11 +304,11 @@ mod tests {
 
     #[test]
     fn pipes_and_sockets_are_named_as_for_inherit_fd() {
-        let pipe = Pipe { id: 1, pipe_id: 42, flags: 1 };
-        let pipe = OpenFile { kind: FileKind::Pipe.into(), id: 1, pipe: Some(pipe), ..Default::default() };
-        let socket = UnixSocket { id: 2, ino: 43, flags: 2 };
+        let pipe = Pipe { id: 1, pipe_id: 42, flags: 1, ..Default::default() };
+        let pipe = OpenFile { r#type: FileKind::Pipe.into(), id: 1, pipe: Some(pipe), ..Default::default() };
+        let socket = UnixSocket { id: 2, ino: 43, flags: 2, ..Default::default() };
         let kind = FileKind::UnixSocket.into();
-        let socket = OpenFile { kind, id: 2, unix_socket: Some(socket), ..Default::default() };
+        let socket = OpenFile { r#type: kind, id: 2, usk: Some(socket), ..Default::default() };
         let found = descriptors(&[pipe, socket]).unwrap();
         let found: Vec<_> = found.iter().map(|d| (d.fd, d.path.as_deref().unwrap(), d.flags)).collect();
         assert_eq!(found, [(3, Path::new("pipe:[42]"), 1), (4, Path::new("socket:[43]"), 2)]);
@@ -275,10 +319,10 @@ mod tests {
         let opened =
             regular(RegularFile { id: 8, name: b"/dev/pts/0".into(), flags: 2, ..Default::default() });
         let kind = FileKind::Terminal.into();
-        let terminal = |regular_id| OpenFile {
-            kind,
+        let terminal = |regf_id| OpenFile {
+            r#type: kind,
             id: 1,
-            terminal: Some(Terminal { id: 1, flags: 2, regular_id }),
+            tty: Some(Terminal { id: 1, flags: 2, regf_id, ..Default::default() }),
             ..Default::default()
         };
         let named = descriptors(&[terminal(Some(8)), opened]).unwrap().remove(0);
@@ -289,8 +333,8 @@ mod tests {
     #[test]
     fn a_descriptor_of_a_file_that_is_not_there_is_damage() {
         let folder = Folder::new();
-        folder.write::<OpenFile>(Image::Files, &[]);
-        folder.write(Image::FdInfo { files_id: 1 }, &[FdInfo { fd: 5, ..Default::default() }]);
+        folder.write::<OpenFile>(Image::FILES, &[]);
+        folder.write(Image::of(Kind::FdInfo, 1_u32), &[FdInfo { fd: 5, ..Default::default() }]);
         let files = OpenFiles::read(folder.path()).unwrap();
         let error = files.of_table(folder.path(), 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged);

@@ -7,70 +7,14 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use super::kind::Image;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The largest message that is read: far above any that CRIU writes (30,000 mappings are 2 MiB), and little
 /// enough to hold in memory when a damaged size says so.
 const LARGEST_MESSAGE: u32 = 64 << 20;
 
-/// The number that an image starts with, in every version of the format that is read here.
-const COMMON: u32 = 0x5456_4319;
-/// The number that a service file starts with.
-const SERVICE: u32 = 0x5510_5940;
-
-/// An image file of a dump.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Image {
-    Inventory,
-    Tree,
-    Core { pid: u32 },
-    Ids { pid: u32 },
-    FdInfo { files_id: u32 },
-    Files,
-    MemFds,
-    Memory { pid: u32 },
-    Pagemap { pid: u32 },
-    DumpStats,
-}
-
 impl Image {
-    /// Where the file is.
-    pub(super) fn path(self, images: &Path) -> PathBuf {
-        images.join(match self {
-            Image::Inventory => "inventory.img".to_owned(),
-            Image::Tree => "pstree.img".to_owned(),
-            Image::Core { pid } => format!("core-{pid}.img"),
-            Image::Ids { pid } => format!("ids-{pid}.img"),
-            Image::FdInfo { files_id } => format!("fdinfo-{files_id}.img"),
-            Image::Files => "files.img".to_owned(),
-            Image::MemFds => "memfd.img".to_owned(),
-            Image::Memory { pid } => format!("mm-{pid}.img"),
-            Image::Pagemap { pid } => format!("pagemap-{pid}.img"),
-            Image::DumpStats => "stats-dump".to_owned(),
-        })
-    }
-
-    /// The numbers that the file starts with.
-    pub(super) fn magic(self) -> &'static [u32] {
-        match self {
-            Image::Inventory => &[0x5831_3116],
-            Image::Tree => &[COMMON, 0x5027_3030],
-            Image::Core { .. } => &[COMMON, 0x5505_3847],
-            Image::Ids { .. } => &[COMMON, 0x5443_2030],
-            Image::FdInfo { .. } => &[COMMON, 0x5621_3732],
-            Image::Files => &[COMMON, 0x5630_3138],
-            Image::MemFds => &[COMMON, 0x4845_3499],
-            Image::Memory { .. } => &[COMMON, 0x5749_2820],
-            Image::Pagemap { .. } => &[COMMON, 0x5608_4025],
-            Image::DumpStats => &[SERVICE, 0x5709_3306],
-        }
-    }
-
-    /// The error of a file whose contents can't be.
-    pub(super) fn damaged(self, images: &Path, what: impl std::fmt::Display) -> Error {
-        Error::new(ErrorKind::Damaged, format!("{} is damaged: {what}", self.path(images).display()))
-    }
-
     /// The one message of an image that has only one.
     pub(super) fn read_one<M: Message + Default>(self, images: &Path) -> Result<M> {
         let mut reader = Reader::open(self, images)?;
@@ -104,7 +48,7 @@ impl<M: Message + Default> Iterator for Messages<M> {
 /// An open image, somewhere between two of its messages.
 pub(super) struct Reader {
     path: PathBuf,
-    file: BufReader<File>,
+    file: Box<dyn Read>,
     offset: u64,
     failed: bool,
 }
@@ -114,10 +58,15 @@ impl Reader {
     pub(super) fn open(image: Image, images: &Path) -> Result<Reader> {
         let path = image.path(images);
         let file = File::open(&path).map_err(|error| open_error(&path, error))?;
-        let mut reader = Reader { path, file: BufReader::new(file), offset: 0, failed: false };
-        for expected in image.magic() {
+        Reader::over(image, path, Box::new(BufReader::new(file)))
+    }
+
+    /// The same of an image that is there already, as it would be read from `path`.
+    pub(super) fn over(image: Image, path: PathBuf, file: Box<dyn Read>) -> Result<Reader> {
+        let mut reader = Reader { path, file, offset: 0, failed: false };
+        for expected in image.kind.magic() {
             match reader.number()? {
-                Some(found) if found == *expected => reader.offset += 4,
+                Some(found) if found == expected => reader.offset += 4,
                 Some(found) => {
                     return Err(reader.damaged(format!("{found:#010x} stands where {expected:#010x} should")));
                 }
@@ -149,6 +98,23 @@ impl Reader {
         self.offset += 4 + u64::from(size);
         self.failed = false;
         Ok(Some(body))
+    }
+
+    /// Passes over what stands between two messages; none is everything up to the end. How much that was.
+    pub(super) fn skip(&mut self, size: Option<u64>) -> Result<u64> {
+        let mut part = self.file.by_ref().take(size.unwrap_or(u64::MAX));
+        let passed = std::io::copy(&mut part, &mut std::io::sink())
+            .map_err(|error| Error::io("read", &self.path, error))?;
+        match size {
+            Some(size) if passed < size => {
+                self.failed = true;
+                Err(self.damaged(format!("contents of {size} bytes are cut after {passed}")))
+            }
+            _ => {
+                self.offset += passed;
+                Ok(passed)
+            }
+        }
     }
 
     /// Whether the file ends here.
@@ -190,7 +156,7 @@ impl Reader {
     }
 
     /// The error of a file that is wrong here.
-    fn damaged(&self, what: impl std::fmt::Display) -> Error {
+    pub(super) fn damaged(&self, what: impl std::fmt::Display) -> Error {
         let path = self.path.display();
         Error::new(ErrorKind::Damaged, format!("{path} is damaged at byte {}: {what}", self.offset))
     }
@@ -213,7 +179,7 @@ mod tests {
     use super::*;
 
     fn items(folder: &Folder) -> Result<Vec<TreeItem>> {
-        Image::Tree.read_all(folder.path())?.collect()
+        Image::TREE.read_all(folder.path())?.collect()
     }
 
     fn failure(folder: &Folder) -> String {
@@ -228,32 +194,32 @@ mod tests {
     fn messages_come_in_order_until_the_file_ends() {
         let folder = Folder::new();
         let written = [1, 2].map(|pid| TreeItem { pid, ..Default::default() });
-        folder.write(Image::Tree, &written);
+        folder.write(Image::TREE, &written);
         assert_eq!(items(&folder).unwrap(), written);
     }
 
     #[test]
     fn an_image_without_messages_is_empty() {
         let folder = Folder::new();
-        folder.write::<TreeItem>(Image::Tree, &[]);
+        folder.write::<TreeItem>(Image::TREE, &[]);
         assert_eq!(items(&folder).unwrap(), []);
     }
 
     #[test]
     fn a_wrong_magic_is_named_with_its_place() {
         let folder = Folder::new();
-        let mut bytes = folder.write(Image::Tree, &[TreeItem::default()]);
+        let mut bytes = folder.write(Image::TREE, &[TreeItem::default()]);
         bytes[4] ^= 1;
-        folder.overwrite(Image::Tree, &bytes);
+        folder.overwrite(Image::TREE, &bytes);
         assert!(failure(&folder).contains("at byte 4: 0x50273031 stands where 0x50273030 should"));
     }
 
     #[test]
     fn a_file_cut_anywhere_but_between_messages_is_damaged() {
         let folder = Folder::new();
-        let bytes = folder.write(Image::Tree, &[TreeItem::default()]);
+        let bytes = folder.write(Image::TREE, &[TreeItem::default()]);
         for length in (0..bytes.len()).filter(|length| *length != 8) {
-            folder.overwrite(Image::Tree, &bytes[..length]);
+            folder.overwrite(Image::TREE, &bytes[..length]);
             failure(&folder);
         }
     }
@@ -261,27 +227,27 @@ mod tests {
     #[test]
     fn a_cut_message_says_how_much_of_it_is_left() {
         let folder = Folder::new();
-        let bytes = folder.write(Image::Tree, &[TreeItem::default()]);
-        folder.overwrite(Image::Tree, &bytes[..bytes.len() - 1]);
+        let bytes = folder.write(Image::TREE, &[TreeItem::default()]);
+        folder.overwrite(Image::TREE, &bytes[..bytes.len() - 1]);
         assert!(failure(&folder).contains("at byte 8: a message of 8 bytes is cut after 7"));
     }
 
     #[test]
     fn an_oversized_message_is_refused_before_it_is_read() {
         let folder = Folder::new();
-        let mut bytes = folder.write(Image::Tree, &[TreeItem::default()]);
+        let mut bytes = folder.write(Image::TREE, &[TreeItem::default()]);
         bytes[8..12].copy_from_slice(&(LARGEST_MESSAGE + 1).to_le_bytes());
-        folder.overwrite(Image::Tree, &bytes);
+        folder.overwrite(Image::TREE, &bytes);
         assert!(failure(&folder).contains("at byte 8: a message of 67108865 bytes can't be"));
     }
 
     #[test]
     fn a_message_that_is_none_is_damaged_and_ends_the_reading() {
         let folder = Folder::new();
-        let mut bytes = folder.write(Image::Tree, &[TreeItem::default(), TreeItem::default()]);
+        let mut bytes = folder.write(Image::TREE, &[TreeItem::default(), TreeItem::default()]);
         bytes[12] = 0xff;
-        folder.overwrite(Image::Tree, &bytes);
-        let mut messages = Image::Tree.read_all::<TreeItem>(folder.path()).unwrap();
+        folder.overwrite(Image::TREE, &bytes);
+        let mut messages = Image::TREE.read_all::<TreeItem>(folder.path()).unwrap();
         assert_eq!(messages.next().unwrap().unwrap_err().kind(), ErrorKind::Damaged);
         assert!(messages.next().is_none());
     }
@@ -289,8 +255,8 @@ mod tests {
     #[test]
     fn where_one_message_is_expected_two_are_damage() {
         let folder = Folder::new();
-        folder.write(Image::DumpStats, &[Pipe::default(), Pipe::default()]);
-        let error = Image::DumpStats.read_one::<Pipe>(folder.path()).unwrap_err();
+        folder.write(Image::DUMP_STATS, &[Pipe::default(), Pipe::default()]);
+        let error = Image::DUMP_STATS.read_one::<Pipe>(folder.path()).unwrap_err();
         assert!(error.to_string().ends_with("more follows where it should end"), "{error}");
     }
 

@@ -27,15 +27,22 @@
 //! them. So nothing in them is believed: sizes are bounded, ids must be there, and what is wrong is an error
 //! of the kind [`Damaged`](crate::ErrorKind::Damaged) that names the file and the place in it.
 
+pub(crate) mod consistency;
 mod descriptor;
 mod file;
 mod images;
+pub(crate) mod inside;
+mod kind;
 mod memory;
+pub(crate) mod raw;
 mod resize;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tree;
+mod unknown;
+mod wire;
 
 use std::path::Path;
 
@@ -45,5 +52,5 @@ pub(crate) use tree::processes;
 
 /// Whether the dump has told which processor it was made on (`cpuinfo.img`), for CRIU to compare.
 pub(crate) fn has_processor(images: &Path) -> bool {
-    images.join("cpuinfo.img").exists()
+    kind::Image::PROCESSORS.path(images).exists()
 }

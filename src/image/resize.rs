@@ -11,12 +11,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use prost::DecodeError;
-use prost::encoding::{
-    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
-};
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::descriptor;
-use super::file::{Image, Reader};
+use super::file::Reader;
+use super::kind::Image;
+use super::wire::fields;
 use crate::error::{Error, Result};
 use crate::frozen::Bytes;
 
@@ -29,7 +29,7 @@ const SIZE: u32 = 8;
 pub(crate) fn with_sizes(images: &Path, to: &Path, sizes: &BTreeMap<PathBuf, Bytes>) -> Result<()> {
     fs::create_dir(to).map_err(|source| Error::io("make", to, source))?;
     let entries = fs::read_dir(images).map_err(|source| Error::io("read", images, source))?;
-    let changed = Image::Files.path(to);
+    let changed = Image::FILES.path(to);
     for entry in entries {
         let entry = entry.map_err(|source| Error::io("read", images, source))?;
         let link = to.join(entry.file_name());
@@ -43,11 +43,12 @@ pub(crate) fn with_sizes(images: &Path, to: &Path, sizes: &BTreeMap<PathBuf, Byt
 fn write(images: &Path, path: &Path, sizes: &BTreeMap<PathBuf, Bytes>) -> Result<()> {
     let failed = |source| Error::io("write", path, source);
     let mut out = fs::File::create_new(path).map_err(failed)?;
-    let mut bytes: Vec<u8> = Image::Files.magic().iter().flat_map(|number| number.to_le_bytes()).collect();
-    let mut reader = Reader::open(Image::Files, images)?;
+    let mut bytes: Vec<u8> =
+        Image::FILES.kind.magic().iter().flat_map(|number| number.to_le_bytes()).collect();
+    let mut reader = Reader::open(Image::FILES, images)?;
     while let Some(message) = reader.next_bytes()? {
         let message = open_file(&message, sizes)
-            .map_err(|error| Image::Files.damaged(images, "a message can't be decoded").with_source(error))?;
+            .map_err(|error| Image::FILES.damaged(images, "a message can't be decoded").with_source(error))?;
         bytes.extend((message.len() as u32).to_le_bytes());
         bytes.extend(message);
     }
@@ -82,34 +83,6 @@ fn regular_file(message: &[u8], sizes: &BTreeMap<PathBuf, Bytes>) -> Result<Vec<
     Ok(out)
 }
 
-/// A field as it stands in a message.
-struct Field<'a> {
-    number: u32,
-    /// With its key.
-    bytes: &'a [u8],
-    /// What it holds, where that is bytes, a string or a message.
-    nested: Option<&'a [u8]>,
-}
-
-fn fields(message: &[u8]) -> Result<Vec<Field<'_>>, DecodeError> {
-    let (mut rest, mut fields) = (message, Vec::new());
-    while !rest.is_empty() {
-        let begin = rest;
-        let (number, kind) = decode_key(&mut rest)?;
-        let mut value = rest;
-        skip_field(kind, number, &mut rest, DecodeContext::default())?;
-        let nested = match kind {
-            WireType::LengthDelimited => {
-                decode_varint(&mut value)?;
-                Some(&value[..value.len() - rest.len()])
-            }
-            _ => None,
-        };
-        fields.push(Field { number, bytes: &begin[..begin.len() - rest.len()], nested });
-    }
-    Ok(fields)
-}
-
 fn put_nested(out: &mut Vec<u8>, number: u32, message: &[u8]) {
     encode_key(number, WireType::LengthDelimited, out);
     encode_varint(message.len() as u64, out);
@@ -124,7 +97,7 @@ mod tests {
 
     fn regular(id: u32, name: &str, size: Option<u64>) -> OpenFile {
         let file = RegularFile { id, name: name.into(), size, pos: 300, ..Default::default() };
-        OpenFile { kind: 1, id, regular: Some(file), ..Default::default() }
+        OpenFile { r#type: 1, id, reg: Some(file), ..Default::default() }
     }
 
     fn resized(folder: &Folder, sizes: &[(&str, u64)]) -> PathBuf {
@@ -138,7 +111,7 @@ mod tests {
     fn one_size_is_another_and_all_else_is_the_same() {
         let folder = Folder::new();
         folder.write(
-            Image::Files,
+            Image::FILES,
             &[
                 regular(1, "/a", Some(42)),
                 regular(2, "b", Some(7)),
@@ -148,7 +121,7 @@ mod tests {
         );
         std::fs::write(folder.path().join("pages-1.img"), "pages").unwrap();
         let to = resized(&folder, &[("/a", 1 << 40), ("/b", 0)]);
-        let read: Vec<OpenFile> = Image::Files.read_all(&to).unwrap().collect::<Result<_>>().unwrap();
+        let read: Vec<OpenFile> = Image::FILES.read_all(&to).unwrap().collect::<Result<_>>().unwrap();
         let expected = [
             regular(1, "/a", Some(1 << 40)),
             regular(2, "b", Some(0)),
@@ -162,7 +135,7 @@ mod tests {
     #[test]
     fn fields_that_are_not_known_here_stay() {
         let folder = Folder::new();
-        let mut bytes = folder.write(Image::Files, &[regular(1, "/a", Some(42))]);
+        let mut bytes = folder.write(Image::FILES, &[regular(1, "/a", Some(42))]);
         // One more field at the end of the only message: number 1000, a varint.
         let mut unknown = Vec::new();
         encode_key(1000, WireType::Varint, &mut unknown);
@@ -170,7 +143,7 @@ mod tests {
         bytes.extend(&unknown);
         let size = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) + unknown.len() as u32;
         bytes[8..12].copy_from_slice(&size.to_le_bytes());
-        folder.overwrite(Image::Files, &bytes);
+        folder.overwrite(Image::FILES, &bytes);
         let to = resized(&folder, &[("/a", 43)]);
         let written = std::fs::read(to.join("files.img")).unwrap();
         assert!(written.ends_with(&unknown));
@@ -180,12 +153,12 @@ mod tests {
     #[test]
     fn a_damaged_image_is_an_error() {
         let folder = Folder::new();
-        let mut bytes = folder.write(Image::Files, &[regular(1, "/a", Some(42))]);
+        let mut bytes = folder.write(Image::FILES, &[regular(1, "/a", Some(42))]);
         let last = bytes.len() - 1;
         bytes.truncate(last);
         let size = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) - 1;
         bytes[8..12].copy_from_slice(&size.to_le_bytes());
-        folder.overwrite(Image::Files, &bytes);
+        folder.overwrite(Image::FILES, &bytes);
         let to = folder.path().join("resized");
         let error = with_sizes(folder.path(), &to, &BTreeMap::new()).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Damaged);

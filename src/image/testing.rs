@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use prost::Message;
 
-use super::file::Image;
+use super::kind::Image;
 
 /// A folder of images that goes when it is dropped.
 pub(super) struct Folder(PathBuf);
@@ -25,7 +25,7 @@ impl Folder {
 
     /// Writes an image as CRIU would, and gives its bytes.
     pub(super) fn write<M: Message>(&self, image: Image, messages: &[M]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = image.magic().iter().flat_map(|number| number.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = image.kind.magic().iter().flat_map(|number| number.to_le_bytes()).collect();
         for message in messages {
             let body = message.encode_to_vec();
             bytes.extend(u32::try_from(body.len()).unwrap().to_le_bytes());

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::descriptor::OpenFiles;
-use super::file::Image;
 use super::images::{Core, Inventory, ObjectIds, Task, TreeItem};
+use super::kind::{Image, Kind};
 use super::memory;
 use crate::error::Result;
 use crate::frozen::{Bytes, Process};
@@ -13,18 +13,18 @@ use crate::frozen::{Bytes, Process};
 const FORMAT: u32 = 2;
 
 /// The state of a process that has ended and was not yet waited for (`COMPEL_TASK_DEAD`).
-const DEAD: u32 = 2;
+pub(super) const DEAD: u32 = 2;
 
 /// Reads which processes were frozen, parents before their children, and what each had.
 pub(crate) fn processes(images: &Path) -> Result<Vec<Process>> {
     check_format(images)?;
     let files = OpenFiles::read(images)?;
-    Image::Tree.read_all(images)?.map(|item| process(images, &files, &item?)).collect()
+    Image::TREE.read_all(images)?.map(|item| process(images, &files, &item?)).collect()
 }
 
 /// Refuses images that are not in the format that is read here.
-fn check_format(images: &Path) -> Result<()> {
-    let image = Image::Inventory;
+pub(super) fn check_format(images: &Path) -> Result<()> {
+    let image = Image::INVENTORY;
     let inventory: Inventory = image.read_one(images)?;
     match (inventory.img_version, inventory.fdinfo_per_id) {
         (FORMAT, Some(true)) => Ok(()),
@@ -49,7 +49,7 @@ fn process(images: &Path, files: &OpenFiles, item: &TreeItem) -> Result<Process>
     };
     // A zombie has an exit status and nothing else. Even the thread that CRIU writes down for it is none: it
     // leaves that number as it found it in memory.
-    if task.state == DEAD {
+    if task.task_state == DEAD {
         return Ok(ended);
     }
     Ok(Process {
@@ -62,27 +62,32 @@ fn process(images: &Path, files: &OpenFiles, item: &TreeItem) -> Result<Process>
 }
 
 /// What the image of the main thread says of the process.
-fn task(images: &Path, pid: u32) -> Result<Task> {
-    let image = Image::Core { pid };
+pub(super) fn task(images: &Path, pid: u32) -> Result<Task> {
+    let image = Image::of(Kind::Core, pid);
     let core: Core = image.read_one(images)?;
-    core.task.ok_or_else(|| image.damaged(images, "it is that of a thread, not of a process"))
+    core.tc.ok_or_else(|| image.damaged(images, "it is that of a thread, not of a process"))
 }
 
 /// Which table of descriptors the process uses; processes that share one have the same.
 fn files_id(images: &Path, pid: u32) -> Result<u32> {
-    let ids: ObjectIds = Image::Ids { pid }.read_one(images)?;
+    let ids: ObjectIds = Image::of(Kind::Ids, pid).read_one(images)?;
     Ok(ids.files_id)
 }
 
 /// The threads, the main one first.
 fn threads(images: &Path, item: &TreeItem) -> Result<Vec<i32>> {
-    let others = item.threads.iter().filter(|thread| **thread != item.pid);
-    std::iter::once(&item.pid).chain(others).map(|thread| id(images, *thread)).collect()
+    thread_ids(item).map(|thread| id(images, thread)).collect()
+}
+
+/// Their ids as they stand in the image.
+pub(super) fn thread_ids(item: &TreeItem) -> impl Iterator<Item = u32> {
+    let others = item.threads.iter().copied().filter(|&thread| thread != item.pid);
+    std::iter::once(item.pid).chain(others)
 }
 
 /// An id of the tree, which the kernel counts in 31 bits.
-fn id(images: &Path, value: u32) -> Result<i32> {
-    i32::try_from(value).map_err(|_| Image::Tree.damaged(images, format!("{value} is no process id")))
+pub(super) fn id(images: &Path, value: u32) -> Result<i32> {
+    i32::try_from(value).map_err(|_| Image::TREE.damaged(images, format!("{value} is no process id")))
 }
 
 #[cfg(test)]
@@ -94,12 +99,15 @@ mod tests {
     /// The images of a tree of one zombie, which has fewer than any other process.
     fn zombie() -> Folder {
         let folder = Folder::new();
-        folder.write(Image::Inventory, &[Inventory { img_version: FORMAT, fdinfo_per_id: Some(true) }]);
-        folder.write::<TreeItem>(Image::Files, &[]);
+        folder.write(
+            Image::INVENTORY,
+            &[Inventory { img_version: FORMAT, fdinfo_per_id: Some(true), ..Default::default() }],
+        );
+        folder.write::<TreeItem>(Image::FILES, &[]);
         let item = TreeItem { pid: 7, ppid: 3, pgid: 3, sid: 1, threads: vec![u32::MAX] };
-        folder.write(Image::Tree, &[item]);
-        let task = Task { state: DEAD, comm: b"caf\xe9".into() };
-        folder.write(Image::Core { pid: 7 }, &[Core { task: Some(task) }]);
+        folder.write(Image::TREE, &[item]);
+        let task = Task { task_state: DEAD, comm: b"caf\xe9".into(), ..Default::default() };
+        folder.write(Image::of(Kind::Core, 7_u32), &[Core { tc: Some(task), ..Default::default() }]);
         folder
     }
 
@@ -123,15 +131,18 @@ mod tests {
     #[test]
     fn a_process_without_its_images_is_damage() {
         let folder = zombie();
-        let task = Task { state: 1, comm: b"alive".into() };
-        folder.write(Image::Core { pid: 7 }, &[Core { task: Some(task) }]);
+        let task = Task { task_state: 1, comm: b"alive".into(), ..Default::default() };
+        folder.write(Image::of(Kind::Core, 7_u32), &[Core { tc: Some(task), ..Default::default() }]);
         assert_eq!(processes(folder.path()).unwrap_err().kind(), ErrorKind::Damaged);
     }
 
     #[test]
     fn images_of_another_version_are_refused() {
         let folder = zombie();
-        folder.write(Image::Inventory, &[Inventory { img_version: 1, fdinfo_per_id: Some(true) }]);
+        folder.write(
+            Image::INVENTORY,
+            &[Inventory { img_version: 1, fdinfo_per_id: Some(true), ..Default::default() }],
+        );
         assert!(processes(folder.path()).unwrap_err().to_string().contains("version 1"));
     }
 }

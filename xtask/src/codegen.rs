@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use prost_types::FileDescriptorProto;
+use prost_types::field_descriptor_proto::Type;
 
 /// One generated file: from `proto/PACKAGE.proto`, whose package is `PACKAGE`, to `file`.
 struct Generated {
@@ -56,16 +58,33 @@ fn generate(root: &Path) -> Result<HashMap<String, String>> {
             location.leading_detached_comments.clear();
         }
     }
+    let mut config = prost_build::Config::new();
+    // What is in an image can be shown as it stands there.
+    config.type_attribute(".images", "#[derive(serde::Serialize)]");
+    for field in byte_fields(&descriptors.file) {
+        config.field_attribute(field, "#[serde(serialize_with = \"super::text::serialize\")]");
+    }
     let requests = descriptors
         .file
         .into_iter()
         .map(|file| (prost_build::Module::from_protobuf_package_name(file.package()), file))
         .collect();
-    let modules = prost_build::Config::new().generate(requests).context("can't generate from the protos")?;
+    let modules = config.generate(requests).context("can't generate from the protos")?;
     Ok(modules
         .into_iter()
         .map(|(module, code)| (module.parts().collect::<Vec<_>>().join("."), code))
         .collect())
+}
+
+/// The fields of the type `bytes` of the images, which no attribute of a type reaches.
+fn byte_fields(files: &[FileDescriptorProto]) -> Vec<String> {
+    let images = files.iter().filter(|file| file.package() == "images");
+    let messages = images.flat_map(|file| &file.message_type);
+    let fields = messages.flat_map(|message| message.field.iter().map(move |field| (message, field)));
+    fields
+        .filter(|(_, field)| field.r#type() == Type::Bytes)
+        .map(|(message, field)| format!(".images.{}.{}", message.name(), field.name()))
+        .collect()
 }
 
 /// The code below the lines that say where it comes from.

@@ -1,0 +1,96 @@
+//! `selfdump verify`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use selfdump::inspect::{self, Check, CheckResult, Verification};
+use selfdump::restore;
+use serde::Serialize;
+
+use crate::{StoreArgs, output};
+
+/// Check checkpoints: every byte, what the images say, and whether a restore can be expected here
+///
+/// Checked are the checksum of every file, that each image can be read and refers to nothing that isn't there, that
+/// the memory is all there, that the files which the program had open are as they have to be, and that its build, the
+/// processor and the free memory fit. The exit status is 0 only if all of it is so of every checkpoint that is named.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A program's NAME, an id from the list, or a FOLDER: a store, an instance or one checkpoint [default: all]
+    #[arg(value_name = "ID | NAME | FOLDER")]
+    target: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Print JSON (docs/format.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    format_version: u32,
+    checkpoints: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    path: PathBuf,
+    good: bool,
+    #[serde(flatten)]
+    verification: Verification,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let (store, options) = restore::from_environment(args.store.dir.as_deref())?;
+    let entries = restore::find(&store, args.target.as_deref())?;
+    if entries.is_empty() {
+        bail!("{} holds no checkpoint", args.target.as_ref().unwrap_or(&store).display());
+    }
+    let rows: Vec<Row> = entries
+        .iter()
+        .map(|entry| {
+            let verification = inspect::verify(entry, &options);
+            Row { id: entry.id(), path: entry.path.clone(), good: verification.is_good(), verification }
+        })
+        .collect();
+    let good = rows.iter().all(|row| row.good);
+    match args.json {
+        true => {
+            println!("{}", serde_json::to_string_pretty(&Report { format_version: 1, checkpoints: rows })?)
+        }
+        false => rows.iter().for_each(print),
+    }
+    Ok(u8::from(!good))
+}
+
+fn print(row: &Row) {
+    println!("{}: {}", row.id, if row.good { "good" } else { "NOT good" });
+    let mut table = output::table(["  CHECK", "RESULT", "WHAT"], &[]);
+    for checked in &row.verification.results {
+        let (result, what) = match &checked.result {
+            CheckResult::Good { seen } => ("good", seen.clone()),
+            CheckResult::Failed { problem, hint: None } => ("FAILED", problem.clone()),
+            CheckResult::Failed { problem, hint: Some(hint) } => {
+                ("FAILED", format!("{problem}\nhelp: {hint}"))
+            }
+            _ => ("not made", "another check has to go well first".to_owned()),
+        };
+        table.add_row([&format!("  {}", name(checked.check)), result, &what]);
+    }
+    output::print_table(&table);
+}
+
+fn name(check: Check) -> &'static str {
+    match check {
+        Check::Manifest => "manifest",
+        Check::Files => "checksums",
+        Check::Images => "images",
+        Check::References => "references",
+        Check::Pages => "pages",
+        Check::OpenFiles => "open files",
+        Check::Fit => "fits here",
+        _ => "other",
+    }
+}

@@ -1,0 +1,90 @@
+//! Looking into a checkpoint: what stood still in it, and whether it can be trusted.
+//!
+//! - [`Inside::of`] reads processes, threads with registers, mappings and descriptors; [`pages`] tells, run by run,
+//!   where the contents of memory are.
+//! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
+//! - [`verify()`] checks everything that can be checked without a restore.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), selfdump::Error> {
+//! use selfdump::{inspect::Inside, restore};
+//!
+//! let (store, _) = restore::from_environment(None)?;
+//! let newest = &restore::find(&store, Some("counter".as_ref()))?[0];
+//! for process in Inside::of(newest)?.processes {
+//!     for thread in process.threads {
+//!         println!("{} at {:#x}", thread.name, thread.registers.instruction_pointer());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod verify;
+
+pub use crate::image::inside::*;
+pub use crate::image::raw::{Content, ImageFile, ImageMessage, ImageMessages};
+pub use verify::{Check, CheckResult, Checked, Verification, verify};
+
+use std::io::Read;
+
+use crate::error::Result;
+use crate::image::raw;
+use crate::store::catalogue::Entry;
+use crate::store::layout;
+
+impl Inside {
+    /// What is in a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where an image is missing, or isn't what it should be.
+    pub fn of(entry: &Entry) -> Result<Inside> {
+        Inside::read(&entry.path.join(layout::IMAGES))
+    }
+}
+
+/// Where the pages of a process are: those of its private mappings.
+///
+/// # Errors
+///
+/// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where the image can't be read; each run may be an error as well.
+pub fn pages(entry: &Entry, pid: u32) -> Result<Pages> {
+    Pages::of_process(&entry.path.join(layout::IMAGES), pid)
+}
+
+/// Where the pages of shared memory are ([`Mapping::shared`]); none where nothing of it was dumped.
+///
+/// # Errors
+///
+/// As for [`pages`].
+pub fn shared_pages(entry: &Entry, shared: u64) -> Result<Option<Pages>> {
+    Pages::of_shared(&entry.path.join(layout::IMAGES), shared)
+}
+
+/// The files of a checkpoint's images, by name.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) where the folder can't be read.
+pub fn images(entry: &Entry) -> Result<Vec<ImageFile>> {
+    raw::files(&entry.path.join(layout::IMAGES))
+}
+
+/// The messages of one of them; none where it is of a kind that isn't read here. Each may be an error.
+///
+/// # Errors
+///
+/// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where it doesn't begin as it should.
+pub fn messages(entry: &Entry, name: &str) -> Result<Option<ImageMessages>> {
+    raw::messages(&entry.path.join(layout::IMAGES), name)
+}
+
+/// The same of an image that is in memory, under the name that its file would have.
+///
+/// # Errors
+///
+/// As for [`messages`].
+pub fn messages_in(name: &str, image: impl Read + 'static) -> Result<Option<ImageMessages>> {
+    raw::messages_in(name, Box::new(image))
+}
