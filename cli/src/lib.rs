@@ -2,8 +2,12 @@
 //! other front-ends (`python -m selfdump`) are the same command. How such a front-end is started is a [`Front`].
 
 use std::ffi::OsString;
+use std::path::Path;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use selfdump::Entry;
+use selfdump::restore::Options;
 
 mod front;
 mod images;
@@ -12,7 +16,9 @@ mod output;
 mod restore;
 mod run;
 pub mod setup;
+mod show;
 mod status;
+mod symbols;
 mod verify;
 
 pub use front::{Front, Scripts};
@@ -33,6 +39,7 @@ enum Command {
     Restore(restore::Args),
     Run(Box<run::Args>),
     Status(status::Args),
+    Show(show::Args),
     Images(images::Args),
     Verify(verify::Args),
     Setup(setup::Args),
@@ -47,6 +54,16 @@ struct StoreArgs {
     /// The store [default: /var/lib/selfdump as root, else ~/.local/state/selfdump]
     #[arg(long, env = "SELFDUMP_DIR", value_name = "DIR")]
     dir: Option<std::path::PathBuf>,
+}
+
+impl StoreArgs {
+    /// The newest checkpoint of a target, and how one would be restored.
+    fn newest(&self, target: &Path) -> anyhow::Result<(Entry, Options)> {
+        let (store, options) = selfdump::restore::from_environment(self.dir.as_deref())?;
+        let entry = selfdump::restore::find(&store, Some(target))?.into_iter().next();
+        let entry = entry.with_context(|| format!("{} holds no checkpoint", target.display()))?;
+        Ok((entry, options))
+    }
 }
 
 /// The command as clap knows it, for manual pages and completions.
@@ -77,6 +94,7 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Restore(args) => (restore::run(&args, front, arguments).map(succeeded), restore::FAILURE),
         Command::Run(args) => (run::run(&args, front), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
+        Command::Show(args) => (show::run(&args).map(succeeded), 1),
         Command::Images(args) => (images::run(&args).map(succeeded), 1),
         Command::Verify(args) => (verify::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),

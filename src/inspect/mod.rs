@@ -2,6 +2,7 @@
 //!
 //! - [`Inside::of`] reads processes, threads with registers, mappings and descriptors; [`pages`] tells, run by run,
 //!   where the contents of memory are.
+//! - [`fates`] tells what a restore does with each descriptor.
 //! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
 //! - [`verify()`] checks everything that can be checked without a restore.
 //!
@@ -20,10 +21,14 @@
 //! # }
 //! ```
 
+mod diff;
+mod fate;
 mod verify;
 
 pub use crate::image::inside::*;
 pub use crate::image::raw::{Content, ImageFile, ImageMessage, ImageMessages};
+pub use diff::*;
+pub use fate::{Fate, fates};
 pub use verify::{Check, CheckResult, Checked, Verification, verify};
 
 use std::io::Read;

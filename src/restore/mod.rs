@@ -33,6 +33,7 @@ pub use files::{FileAction, FilePlan};
 pub use guard::Guard;
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
+pub(crate) use stdio::{Place, places};
 
 use crate::config::{self, Config, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};

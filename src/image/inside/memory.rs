@@ -164,7 +164,7 @@ pub(super) fn read(images: &Path, pid: u32, files: &OpenFiles) -> Result<Memory>
         if mapping.start >= mapping.end {
             return Err(image.damaged(images, format!("a mapping at {:#x} has no end", mapping.start)));
         }
-        mappings.push(plain_mapping(mapping, files));
+        mappings.push(plain_mapping(mapping, memory.mm_start_stack, files));
     }
     if !mappings.is_sorted_by(|one, next| one.end <= next.start) {
         return Err(image.damaged(images, "its mappings overlap, or are not in order"));
@@ -181,9 +181,12 @@ pub(super) fn read(images: &Path, pid: u32, files: &OpenFiles) -> Result<Memory>
     })
 }
 
-fn plain_mapping(mapping: &Mapped, files: &OpenFiles) -> Mapping {
+fn plain_mapping(mapping: &Mapped, stack: u64, files: &OpenFiles) -> Mapping {
     let bit = |(bit, _): &(u32, MappingKind)| *bit == 0 || mapping.status & bit != 0;
     let kind = KINDS.into_iter().find(bit).map_or(MappingKind::Other, |(_, kind)| kind);
+    // CRIU has a bit for the stack, and doesn't set it.
+    let is_stack = kind == MappingKind::Anonymous && (mapping.start..mapping.end).contains(&stack);
+    let kind = if is_stack { MappingKind::Stack } else { kind };
     let id = u32::try_from(mapping.shmid).ok();
     let of_file = matches!(kind, MappingKind::PrivateFile | MappingKind::SharedFile | MappingKind::MemFd);
     // A heap or a stack may be a file's as well: its data that was made larger.
