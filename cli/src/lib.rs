@@ -9,9 +9,13 @@ use clap::{CommandFactory, Parser, Subcommand};
 use selfdump::Entry;
 use selfdump::restore::Options;
 
+mod diff;
+mod drawing;
 mod front;
+mod history;
 mod images;
 mod list;
+mod map;
 mod output;
 mod restore;
 mod run;
@@ -40,6 +44,9 @@ enum Command {
     Run(Box<run::Args>),
     Status(status::Args),
     Show(show::Args),
+    Diff(diff::Args),
+    Map(map::Args),
+    History(history::Args),
     Images(images::Args),
     Verify(verify::Args),
     Setup(setup::Args),
@@ -95,6 +102,9 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Run(args) => (run::run(&args, front), restore::FAILURE),
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
         Command::Show(args) => (show::run(&args).map(succeeded), 1),
+        Command::Diff(args) => (diff::run(&args).map(succeeded), 1),
+        Command::Map(args) => (map::run(&args).map(succeeded), 1),
+        Command::History(args) => (history::run(&args).map(succeeded), 1),
         Command::Images(args) => (images::run(&args).map(succeeded), 1),
         Command::Verify(args) => (verify::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),

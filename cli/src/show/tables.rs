@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use selfdump::Bytes;
 use selfdump::inspect::{Descriptor, Detail, Fate, InetSocket, Mapping, Process, Registers, UnixSocket};
 use selfdump::restore::{FileAction, FilePlan};
-use serde_json::Value;
 
 use super::Shown;
 use crate::output;
@@ -70,22 +69,27 @@ pub fn registers(Shown { process, .. }: &Shown) {
     }
 }
 
+/// The order that people know those of x86-64 in.
+const X86: [&str; 27] = [
+    "ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "ip", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "flags", "orig_ax", "fs_base", "gs_base", "cs", "ss", "ds", "es", "fs", "gs",
+];
+
 /// The general registers by the names that ptrace(2) has for them.
 fn general(registers: &Registers) -> Vec<(String, u64)> {
-    let named = match registers {
-        Registers::X86(registers) => serde_json::to_value(&registers.general),
-        Registers::Aarch64(registers) => serde_json::to_value(&registers.general),
-        _ => return Vec::new(),
-    };
-    let fields = named.ok().and_then(|value| value.as_object().cloned()).into_iter().flatten();
-    let each = fields.flat_map(|(name, value)| match value {
-        Value::Array(numbered) => {
-            let numbers = numbered.iter().filter_map(Value::as_u64).enumerate();
-            numbers.map(|(number, value)| (format!("x{number}"), value)).collect()
+    match registers {
+        Registers::X86(registers) => {
+            let by_name = serde_json::to_value(&registers.general).unwrap_or_default();
+            X86.iter().filter_map(|name| Some(((*name).to_owned(), by_name.get(name)?.as_u64()?))).collect()
         }
-        value => value.as_u64().map(|value| (name, value)).into_iter().collect::<Vec<_>>(),
-    });
-    each.collect()
+        Registers::Aarch64(registers) => {
+            let registers = &registers.general;
+            let numbered = (0..).zip(&registers.regs).map(|(number, value)| (format!("x{number}"), *value));
+            let others = [("sp", registers.sp), ("pc", registers.pc), ("pstate", registers.pstate)];
+            numbered.chain(others.map(|(name, value)| (name.to_owned(), value))).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// How much memory there is of each kind, and what was dumped of it.

@@ -1,15 +1,14 @@
 //! The memory of a process in two checkpoints, compared page by page.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::frozen::Bytes;
-use crate::inspect::{self, Mapping, MappingKind, PagePlace, Pages, Process};
+use crate::inspect::runs::{Held, Run};
+use crate::inspect::{Mapping, MappingKind, Process};
 use crate::store::catalogue::Entry;
 
 const PAGE_SIZE: u64 = 4096;
@@ -116,27 +115,22 @@ impl MappingDifference {
 
 /// The memory of a process in two checkpoints, mapping by mapping.
 pub(super) fn diff(before: (&Entry, &Process), after: (&Entry, &Process)) -> Result<Vec<MappingDifference>> {
-    let [before, after] = [Side::of(before)?, Side::of(after)?];
+    let [before, after] = [Held::of(before.0, before.1)?, Held::of(after.0, after.1)?];
     let mut found = Vec::new();
     for mapping in after.mappings {
+        let earlier: Vec<&Mapping> =
+            before.mappings.iter().filter(|earlier| is_same(earlier, mapping)).collect();
         let range = mapping.start..mapping.end;
-        let change = match before.mappings.iter().find(|earlier| is_same(earlier, mapping)) {
-            None => MappingChange::Came,
-            Some(earlier) if is_altered(earlier, mapping) => MappingChange::Altered,
-            Some(_) => MappingChange::Stayed,
-        };
-        let mut difference = MappingDifference::new(mapping, change, &range);
-        compare(
-            &before.runs(&range, |earlier| is_same(earlier, mapping))?,
-            &after.runs_of(mapping, &range)?,
-            &mut difference,
-        )?;
+        let mut difference = MappingDifference::new(mapping, became(&earlier, mapping), &range);
+        let was: Vec<Run<'_>> =
+            earlier.iter().flat_map(|earlier| before.runs_of(earlier, &common(earlier, mapping))).collect();
+        compare(&was, &after.runs_of(mapping, &range), &mut difference)?;
         found.push(difference);
     }
     for mapping in before.mappings {
         for range in left_over(mapping, after.mappings) {
             let mut difference = MappingDifference::new(mapping, MappingChange::Went, &range);
-            before.runs_of(mapping, &range)?.iter().for_each(|run| difference.went(&run.range));
+            before.runs_of(mapping, &range).iter().for_each(|run| difference.went(&run.range));
             found.push(difference);
         }
     }
@@ -153,8 +147,18 @@ fn is_same(one: &Mapping, other: &Mapping) -> bool {
         && one.is_shared() == other.is_shared()
 }
 
-fn is_altered(one: &Mapping, other: &Mapping) -> bool {
-    (one.start, one.end, one.protection) != (other.start, other.end, other.protection)
+fn common(one: &Mapping, other: &Mapping) -> Range<u64> {
+    one.start.max(other.start)..one.end.min(other.end)
+}
+
+fn became(earlier: &[&Mapping], now: &Mapping) -> MappingChange {
+    let is_as_now =
+        |was: &&Mapping| (was.start, was.end, was.protection) == (now.start, now.end, now.protection);
+    match earlier {
+        [] => MappingChange::Came,
+        [was] if is_as_now(was) => MappingChange::Stayed,
+        _ => MappingChange::Altered,
+    }
 }
 
 /// What of a mapping none of the later ones takes up.
@@ -170,118 +174,6 @@ fn left_over(mapping: &Mapping, later: &[Mapping]) -> Vec<Range<u64>> {
         left.push(from..mapping.end);
     }
     left
-}
-
-/// Pages that lie behind each other in memory and in a file.
-#[derive(Clone, Debug)]
-struct Run<'a> {
-    range: Range<u64>,
-    file: &'a File,
-    offset: u64,
-}
-
-/// One of the two checkpoints.
-struct Side<'a> {
-    entry: &'a Entry,
-    mappings: &'a [Mapping],
-    own: Option<Source>,
-    shared: Vec<(u64, Option<Source>)>,
-}
-
-/// Where pages are: their runs by address, and the file.
-struct Source {
-    runs: Vec<(Range<u64>, u64)>,
-    file: File,
-}
-
-impl Source {
-    fn of(mut pages: Pages) -> Result<Option<Source>> {
-        let mut runs = Vec::new();
-        for run in pages.by_ref() {
-            let run = run?;
-            match run.place {
-                PagePlace::Here { offset } => runs.push((run.address..run.end(), offset)),
-                _ => return Err(elsewhere(&pages)),
-            }
-        }
-        // CRIU makes no file where there is nothing to put into it.
-        if runs.is_empty() {
-            return Ok(None);
-        }
-        let file = File::open(pages.file()).map_err(|source| Error::io("open", pages.file(), source))?;
-        Ok(Some(Source { runs, file }))
-    }
-
-    /// The runs within a range, where what the images have at address 0 is at `base`.
-    fn within(&self, range: &Range<u64>, base: u64) -> impl Iterator<Item = Run<'_>> {
-        let wanted = range.start.wrapping_sub(base)..range.end.wrapping_sub(base);
-        let first = self.runs.partition_point(|(run, _)| run.end <= wanted.start);
-        let behind = wanted.end;
-        let near = self.runs[first..].iter().take_while(move |(run, _)| run.start < behind);
-        near.map(move |(run, offset)| {
-            let clipped = run.start.max(wanted.start)..run.end.min(wanted.end);
-            Run {
-                range: clipped.start.wrapping_add(base)..clipped.end.wrapping_add(base),
-                file: &self.file,
-                offset: offset + (clipped.start - run.start),
-            }
-        })
-    }
-}
-
-fn elsewhere(pages: &Pages) -> Error {
-    let what = format!("not all pages that belong to {} are there", pages.file().display());
-    Error::new(ErrorKind::Damaged, what)
-        .with_hint("compare checkpoints that build on no other, and that nothing was left to be fetched of")
-}
-
-impl<'a> Side<'a> {
-    fn of((entry, process): (&'a Entry, &'a Process)) -> Result<Side<'a>> {
-        let mappings = process.memory.as_ref().map_or(&[][..], |memory| &memory.mappings);
-        let own = match &process.memory {
-            Some(_) => Source::of(inspect::pages(entry, process.pid.unsigned_abs())?)?,
-            None => None,
-        };
-        let mut side = Side { entry, mappings, own, shared: Vec::new() };
-        mappings
-            .iter()
-            .filter_map(|mapping| mapping.shared)
-            .try_for_each(|shared| side.read_shared(shared))?;
-        Ok(side)
-    }
-
-    fn read_shared(&mut self, shared: u64) -> Result<()> {
-        if self.shared.iter().all(|(known, _)| *known != shared) {
-            let pages = inspect::shared_pages(self.entry, shared)?;
-            self.shared.push((shared, pages.map(Source::of).transpose()?.flatten()));
-        }
-        Ok(())
-    }
-
-    /// The runs of all mappings that are wanted, within a range.
-    fn runs(&self, range: &Range<u64>, is_wanted: impl Fn(&Mapping) -> bool) -> Result<Vec<Run<'_>>> {
-        let mut all = Vec::new();
-        for mapping in self.mappings.iter().filter(|mapping| is_wanted(mapping)) {
-            let common = range.start.max(mapping.start)..range.end.min(mapping.end);
-            all.extend(self.runs_of(mapping, &common)?);
-        }
-        Ok(all)
-    }
-
-    /// The runs of one mapping within a range of it.
-    fn runs_of(&self, mapping: &Mapping, range: &Range<u64>) -> Result<Vec<Run<'_>>> {
-        let (source, base) = match mapping.shared {
-            None => (self.own.as_ref(), 0),
-            Some(shared) => {
-                let source = self.shared.iter().find(|(known, _)| *known == shared);
-                (
-                    source.and_then(|(_, source)| source.as_ref()),
-                    mapping.start.wrapping_sub(mapping.offset_bytes.0),
-                )
-            }
-        };
-        Ok(source.into_iter().flat_map(|source| source.within(range, base)).collect())
-    }
 }
 
 /// Goes along both, and compares where both have pages.
@@ -305,8 +197,10 @@ fn compare(before: &[Run<'_>], after: &[Run<'_>], difference: &mut MappingDiffer
 
 /// The run that an address is in, when asked in the order of addresses.
 fn reach<'r, 'a>(runs: &mut &'r [Run<'a>], address: u64) -> Option<&'r Run<'a>> {
-    while let Some((first, rest)) = runs.split_first().filter(|(first, _)| first.range.end <= address) {
-        let _ = first;
+    while let [first, rest @ ..] = *runs {
+        if first.range.end > address {
+            break;
+        }
         *runs = rest;
     }
     runs.first().filter(|run| run.range.contains(&address))
@@ -321,18 +215,9 @@ fn contents(
     let (mut one, mut other) = (vec![0; BLOCK as usize], vec![0; BLOCK as usize]);
     for start in piece.clone().step_by(BLOCK as usize) {
         let size = BLOCK.min(piece.end - start) as usize;
-        read(before, start, &mut one[..size])?;
-        read(after, start, &mut other[..size])?;
+        before.read(start, &mut one[..size])?;
+        after.read(start, &mut other[..size])?;
         difference.both(start, &one[..size], &other[..size]);
     }
     Ok(())
-}
-
-fn read(run: &Run<'_>, address: u64, into: &mut [u8]) -> Result<()> {
-    let at = run.offset + (address - run.range.start);
-    run.file.read_exact_at(into, at).map_err(|source| {
-        Error::new(ErrorKind::Damaged, format!("the pages at {address:#x} can't be read"))
-            .with_hint("use another checkpoint; `selfdump verify` tells what is wrong with this one")
-            .with_source(source)
-    })
 }
