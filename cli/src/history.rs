@@ -97,8 +97,9 @@ impl History {
 
     fn legend(&self, area: &Area<'_>) -> Result<()> {
         let entries = [(BLUE, "a checkpoint", 104), (ORANGE, "a forensic one", 116)];
+        let has_forensic = self.points.iter().any(|point| point.forensic);
         let mut left = MARGIN + 5;
-        for (colour, text, width) in entries {
+        for (colour, text, width) in entries.into_iter().take(if has_forensic { 2 } else { 1 }) {
             area.draw(&Circle::new((left, 84), 4, colour.filled()))?;
             drawing::write(area, text, (left + 12, 84), Side::Left, (12, INK))?;
             left += width;

@@ -1,8 +1,9 @@
 //! Has one of everything that can be shown, and says what: `shown FILE`, which is written to.
 //!
-//! Between two guards lie 64 pages that are filled; a thread called `standing` waits in `stand_here`, with a value in a
-//! register. At SIGUSR1 three of the pages are written to, the file is renamed and written on, one of its descriptors
-//! is closed, another is opened, and a thread comes.
+//! Between guards lie 64 pages of its own, 4 shared ones and 2 that are leaving, all of them filled. A thread called
+//! `standing` waits in `stand_here`, with a value in a register. At SIGUSR1 three of the 64 pages are written to and one
+//! is given back, one of the shared ones is written to, the two leave; the file is renamed and written on, one of its
+//! descriptors is closed, another is opened, and a thread comes.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 const PAGE: usize = 4096;
 const PAGES: usize = 64;
+/// The page that SIGUSR1 gives back.
+const GIVEN_BACK: usize = 50;
 /// What SIGUSR1 writes to: a page, and how many bytes of it.
 const WRITTEN: [(usize, usize); 3] = [(3, 1), (40, 100), (41, PAGE)];
 /// What `stand_here` has in r15.
@@ -33,8 +36,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept()?;
     let (one_end, other_end) = UnixStream::pair()?;
-    let pages = guarded_pages()?;
+    let pages = guarded_pages(PAGES, libc::MAP_PRIVATE)?;
+    let shared = guarded_pages(4, libc::MAP_SHARED)?;
+    let leaving = guarded_pages(2, libc::MAP_PRIVATE)?;
     pages.fill(1);
+    shared.fill(1);
+    leaving.fill(1);
     std::thread::Builder::new().name("standing".into()).spawn(|| stand_here())?;
     std::thread::sleep(Duration::from_millis(50));
     let name = |what: &str, number: i32| println!("{what} {number}");
@@ -46,7 +53,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     name("one-end", one_end.as_raw_fd());
     name("other-end", other_end.as_raw_fd());
     println!("port {}", listener.local_addr()?.port());
-    println!("pages {}", pages.as_ptr().addr());
+    for (what, memory) in [("pages", &*pages), ("shared", shared), ("leaving", leaving)] {
+        println!("{what} {}", memory.as_ptr().addr());
+    }
     println!("ready");
 
     while !asked.load(Ordering::Relaxed) {
@@ -54,6 +63,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (page, bytes) in WRITTEN {
         pages[page * PAGE..page * PAGE + bytes].fill(2);
+    }
+    shared[2 * PAGE] = 2;
+    // SAFETY: both are whole pages of our own, which nothing uses afterwards.
+    unsafe {
+        libc::madvise(pages[GIVEN_BACK * PAGE..].as_mut_ptr().cast(), PAGE, libc::MADV_DONTNEED);
+        libc::munmap(leaving.as_mut_ptr().cast(), leaving.len());
     }
     std::fs::rename(&path, format!("{path}.old"))?;
     file.write_all(b" and more")?;
@@ -71,11 +86,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Pages that can't become one mapping with their neighbours.
-fn guarded_pages() -> std::io::Result<&'static mut [u8]> {
-    let size = PAGES * PAGE;
+fn guarded_pages(count: usize, kind: libc::c_int) -> std::io::Result<&'static mut [u8]> {
+    let size = count * PAGE;
     // SAFETY: the kernel chooses a place where nothing is; the middle of it is ours for good.
     unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let flags = kind | libc::MAP_ANONYMOUS;
         let all = libc::mmap(std::ptr::null_mut(), size + 2 * PAGE, libc::PROT_NONE, flags, -1, 0);
         if all == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error());

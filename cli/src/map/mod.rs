@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     let changed =
         compared.as_ref().map(|earlier| changed(earlier, &entry, process.pid)).transpose()?.flatten();
     let has_changes = changed.is_some();
-    let regions = regions::regions(&memory.mappings, &held, &changed.unwrap_or_default());
+    let regions = regions::regions(memory, &process.threads, &held, &changed.unwrap_or_default());
     let header = Header {
         title: format!("{}: memory of {} {}", entry.id(), process.pid, process.name),
         subtitle: subtitle(&entry, &regions),

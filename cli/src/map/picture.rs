@@ -69,7 +69,7 @@ impl Picture {
 
     fn legend(&self, area: &Area<'_>) -> Result<()> {
         let mut entries =
-            vec![(GROUND, "mapped, not in the checkpoint".to_owned(), 216), (BLUE, "dumped".to_owned(), 84)];
+            vec![(GROUND, "mapped, not in the checkpoint".to_owned(), 190), (BLUE, "dumped".to_owned(), 66)];
         if let Some(compared) = &self.header.compared {
             entries.push((ORANGE, format!("dumped, and changed since {compared}"), 0));
         }
@@ -137,7 +137,7 @@ fn bar(area: &Area<'_>, region: &Region, level: i32, largest: u64) -> Result<()>
     let heights: Vec<[i32; 2]> = region
         .slices(length as u32)
         .into_iter()
-        .map(|(held, changed)| [held, changed].map(|share| height(share)))
+        .map(|(held, changed)| [height(held), height(changed)])
         .collect();
     for (which, colour) in [(0, BLUE), (1, ORANGE)] {
         let mut left = BAR;

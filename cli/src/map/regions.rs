@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use selfdump::inspect::Mapping;
+use selfdump::inspect::{Mapping, MappingKind, Memory, Thread};
 
 use crate::output;
 
@@ -23,9 +23,14 @@ pub struct Region {
 }
 
 /// The regions of a process, by address. What may not be touched at all holds nothing, and is left out.
-pub fn regions(mappings: &[Mapping], held: &[Range<u64>], changed: &[Range<u64>]) -> Vec<Region> {
+pub fn regions(
+    memory: &Memory,
+    threads: &[Thread],
+    held: &[Range<u64>],
+    changed: &[Range<u64>],
+) -> Vec<Region> {
     let mut regions: Vec<(Option<&Mapping>, Region)> = Vec::new();
-    for mapping in mappings.iter().filter(|mapping| mapping.protection != 0) {
+    for mapping in memory.mappings.iter().filter(|mapping| is_of_the_program(mapping)) {
         match regions.last_mut() {
             Some((Some(last), region)) if belongs(last, mapping) => {
                 region.parts.push(mapping.start..mapping.end)
@@ -38,7 +43,22 @@ pub fn regions(mappings: &[Mapping], held: &[Range<u64>], changed: &[Range<u64>]
     }
     let mut regions: Vec<Region> = regions.into_iter().map(|(_, region)| region).collect();
     regions.iter_mut().for_each(|region| region.measure(held, changed));
+    threads.iter().skip(1).for_each(|thread| name_stack(&mut regions, thread));
     regions
+}
+
+/// The vsyscall page is the kernel's, and no process's memory.
+fn is_of_the_program(mapping: &Mapping) -> bool {
+    mapping.protection != 0 && mapping.kind != MappingKind::Vsyscall
+}
+
+/// The main thread's stack is known as such; those of others are where their stack pointers lead to.
+fn name_stack(regions: &mut [Region], thread: &Thread) {
+    let pointer = thread.registers.stack_pointer();
+    let is_its_own = |region: &&mut Region| region.parts.iter().any(|part| part.contains(&pointer));
+    if let Some(region) = regions.iter_mut().find(is_its_own) {
+        region.name = format!("stack of {}", thread.name);
+    }
 }
 
 /// Parts of a file belong together wherever they are, other memory where it has no gap.

@@ -45,7 +45,7 @@ fn pause(stats: &DumpStats) -> String {
     let [freezing, frozen, collected, written] =
         [stats.freezing, stats.frozen, stats.memdump, stats.memwrite]
             .map(|time| output::milliseconds(time.as_micros()));
-    format!("{frozen}; {freezing} to freeze, {collected} for the memory, {written} to write it")
+    format!("{frozen}: {freezing} to freeze, {collected} to collect, {written} to write")
 }
 
 /// What CRIU was told because of the program's state.
