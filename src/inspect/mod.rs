@@ -29,7 +29,10 @@ mod verify;
 
 pub use crate::image::inside::*;
 pub use crate::image::raw::{Content, ImageFile, ImageMessage, ImageMessages};
-pub use diff::*;
+pub use diff::{
+    Change, DescriptorChange, DescriptorDifference, Difference, MappingChange, MappingDifference,
+    ProcessDifference, ThreadDifference, diff,
+};
 pub use fate::{Fate, fates};
 pub use runs::held;
 pub use verify::{Check, CheckResult, Checked, Verification, verify};

@@ -95,18 +95,17 @@ fn elsewhere(pages: &Pages) -> Error {
 }
 
 impl<'a> Held<'a> {
+    /// Where its pages are; they are read later.
     pub(super) fn of(entry: &'a Entry, process: &'a Process) -> Result<Held<'a>> {
         let mappings = process.memory.as_ref().map_or(&[][..], |memory| &memory.mappings);
         let own = match &process.memory {
             Some(_) => Source::of(super::pages(entry, process.pid.unsigned_abs())?)?,
             None => None,
         };
-        let mut side = Held { entry, mappings, own, shared: Vec::new() };
-        mappings
-            .iter()
-            .filter_map(|mapping| mapping.shared)
-            .try_for_each(|shared| side.read_shared(shared))?;
-        Ok(side)
+        let mut held = Held { entry, mappings, own, shared: Vec::new() };
+        let mut shared = mappings.iter().filter_map(|mapping| mapping.shared);
+        shared.try_for_each(|shared| held.read_shared(shared))?;
+        Ok(held)
     }
 
     fn read_shared(&mut self, shared: u64) -> Result<()> {
@@ -117,16 +116,14 @@ impl<'a> Held<'a> {
         Ok(())
     }
 
-    /// The runs of one mapping within a range of it.
+    /// The runs of one mapping within a range of it. Those of shared memory begin at its beginning, not the mapping's.
     pub(super) fn runs_of(&self, mapping: &Mapping, range: &Range<u64>) -> Vec<Run<'_>> {
         let (source, base) = match mapping.shared {
             None => (self.own.as_ref(), 0),
             Some(shared) => {
-                let source = self.shared.iter().find(|(known, _)| *known == shared);
-                (
-                    source.and_then(|(_, source)| source.as_ref()),
-                    mapping.start.wrapping_sub(mapping.offset_bytes.0),
-                )
+                let known = self.shared.iter().find(|(known, _)| *known == shared);
+                let base = mapping.start.wrapping_sub(mapping.offset_bytes.0);
+                (known.and_then(|(_, source)| source.as_ref()), base)
             }
         };
         source.into_iter().flat_map(|source| source.within(range, base)).collect()

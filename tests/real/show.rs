@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Lab, Subject, USR2, eventually, program, succeeds};
+use crate::harness::{Lab, Subject, USR2, eventually, program, send, succeeds};
 
 const PAGE: u64 = 4096;
 
@@ -166,6 +166,24 @@ fn fates_and_sockets(process: &Value, said: &BTreeMap<String, u64>) {
 }
 
 #[test]
+fn a_stream_that_leads_outside_will_lead_to_the_restorers() {
+    let lab = Lab::new();
+    let mut command = Command::new(program("shown"));
+    command.arg(lab.path("file")).envs(lab.environment()).stdin(Stdio::piped());
+    let mut child = lab.launch_piped(command, "shown");
+    let ready = || fs::read_to_string(lab.path("shown.out")).ok()?.contains("ready").then_some(());
+    eventually("it is ready", ready);
+    send(child.id() as i32, USR2);
+    lab.wait_for_checkpoint(1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let shown = json(&lab, &["show", "shown", "--json"]);
+    let descriptors = &shown["processes"][0]["descriptors"];
+    assert_eq!(with(descriptors, "fd", 0)["fate"], serde_json::json!({"restore": "stream", "stream": 0}));
+    assert_eq!(with(descriptors, "fd", 1)["fate"]["restore"], "file");
+}
+
+#[test]
 fn the_tables_fit_eighty_columns_and_tell_what_a_restore_would_do_by_now() {
     let lab = Lab::new();
     let (program, _) = shown(&lab);
@@ -182,7 +200,7 @@ fn the_tables_fit_eighty_columns_and_tell_what_a_restore_would_do_by_now() {
             line.starts_with("  folder") || line.starts_with("  program") || line.starts_with("  criu");
         assert!(is_a_path || line.chars().count() <= 80, "{line}");
     }
-    for word in ["stand_here+0x", "(shown)", "tcp established", "listening", "has hung up", "private-file"] {
+    for word in ["stand_here+0x", "(shown)", "tcp established", "listening", "hung up", "private-file"] {
         assert!(all.contains(word), "{word:?} is not in {all}");
     }
     assert!(

@@ -29,16 +29,15 @@ pub fn regions(
     held: &[Range<u64>],
     changed: &[Range<u64>],
 ) -> Vec<Region> {
-    let mut regions: Vec<(Option<&Mapping>, Region)> = Vec::new();
+    let mut regions: Vec<(&Mapping, Region)> = Vec::new();
     for mapping in memory.mappings.iter().filter(|mapping| is_of_the_program(mapping)) {
-        match regions.last_mut() {
-            Some((Some(last), region)) if belongs(last, mapping) => {
-                region.parts.push(mapping.start..mapping.end)
-            }
-            _ => regions.push((None, Region::new(mapping))),
+        let goes_on = regions.last().is_some_and(|(last, _)| belongs(last, mapping));
+        if !goes_on {
+            regions.push((mapping, Region::new(mapping)));
         }
-        if let Some((last, _)) = regions.last_mut() {
-            *last = Some(mapping);
+        if let Some((last, region)) = regions.last_mut() {
+            region.parts.push(mapping.start..mapping.end);
+            *last = mapping;
         }
     }
     let mut regions: Vec<Region> = regions.into_iter().map(|(_, region)| region).collect();
@@ -72,7 +71,7 @@ impl Region {
         Region {
             name: name
                 .map_or_else(|| output::name(&mapping.kind), |name| name.to_string_lossy().into_owned()),
-            parts: vec![mapping.start..mapping.end],
+            parts: Vec::new(),
             size: 0,
             held: 0,
             changed: 0,
@@ -138,7 +137,7 @@ mod tests {
             held: 0,
             changed: 0,
             held_at: vec![0x0000..0x1000, 0x2000..0x4000],
-            changed_at: vec![0x3800..0x4000],
+            changed_at: vec![0x3800..0x3c00, 0x3c00..0x4000],
         };
         assert_eq!(
             region.within(&[0x2000..0x9800, 0xa000..0xa001]),

@@ -196,7 +196,7 @@ fn told(fate: &Fate) -> String {
         Fate::File(FilePlan { action, why, .. }) => format!("{}: {why}", done(action)),
         Fate::Stream { stream } => format!("the restorer's descriptor {stream}"),
         Fate::Terminal => "a terminal".to_owned(),
-        Fate::HungUp => "the other end has hung up".to_owned(),
+        Fate::HungUp => "hung up".to_owned(),
         Fate::DeadEnd => "a dead end".to_owned(),
         Fate::Given { path } => path.display().to_string(),
         _ => String::new(),
