@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Lab, Subject, USR2, eventually, program, send, succeeds};
+use crate::harness::{Lab, Subject, USR2, eventually, oldest_criu, program, send, succeeds};
 
 const PAGE: u64 = 4096;
 
@@ -181,6 +181,30 @@ fn a_stream_that_leads_outside_will_lead_to_the_restorers() {
     let descriptors = &shown["processes"][0]["descriptors"];
     assert_eq!(with(descriptors, "fd", 0)["fate"], serde_json::json!({"restore": "stream", "stream": 0}));
     assert_eq!(with(descriptors, "fd", 1)["fate"]["restore"], "file");
+}
+
+/// With the oldest CRIU, whose images are of an older kind.
+#[test]
+fn a_tree_is_shown_with_each_child_below_its_parent() {
+    let mut lab = Lab::new();
+    lab.criu = oldest_criu();
+    let family = lab.program("family").arg("1").arg("fork").start();
+    family.wait_for("ready");
+    let said = family.wait_for(" asked and got ");
+    let child = said.split(' ').nth(1).unwrap().to_owned();
+    family.signal(USR2);
+    lab.wait_for_checkpoint(1);
+    let tree = succeeds(&mut lab.selfdump(["show", "family"]));
+    let lines: Vec<&str> = tree.lines().skip_while(|line| !line.starts_with("PROCESS")).collect();
+    assert!(lines[1].starts_with(&format!("{} family ", family.pid())), "{tree}");
+    assert!(lines[2].starts_with(&format!("  {child} family ")), "{tree}");
+    assert!(tree.contains("criu     4.1.1"), "{tree}");
+    let [whole, one] = [vec![], vec!["--pid", &child]]
+        .map(|more| json(&lab, &[vec!["show", "family", "--json"], more].concat()));
+    assert_eq!(whole["processes"].as_array().unwrap().len(), 2);
+    assert_eq!(one["processes"], serde_json::json!([with(&whole["processes"], "parent", family.pid())]));
+    let function = one["processes"][0]["threads"][0]["at"]["function"].as_str();
+    assert!(function.is_some_and(|function| function.contains("nanosleep")), "{one:#}");
 }
 
 #[test]
