@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Lab, Subject, USR2, eventually, oldest_criu, program, send, succeeds};
+use crate::harness::{KILL, Lab, Subject, USR2, eventually, oldest_criu, program, send, succeeds};
 
 const PAGE: u64 = 4096;
 
@@ -183,6 +183,15 @@ fn a_stream_that_leads_outside_will_lead_to_the_restorers() {
     assert_eq!(with(descriptors, "fd", 1)["fate"]["restore"], "file");
 }
 
+/// A process that is ended when this is dropped: a child outlives its parent.
+struct Ended(i32);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        send(self.0, KILL);
+    }
+}
+
 /// With the oldest CRIU, whose images are of an older kind.
 #[test]
 fn a_tree_is_shown_with_each_child_below_its_parent() {
@@ -192,6 +201,7 @@ fn a_tree_is_shown_with_each_child_below_its_parent() {
     family.wait_for("ready");
     let said = family.wait_for(" asked and got ");
     let child = said.split(' ').nth(1).unwrap().to_owned();
+    let _ended = Ended(child.parse().unwrap());
     family.signal(USR2);
     lab.wait_for_checkpoint(1);
     let tree = succeeds(&mut lab.selfdump(["show", "family"]));
