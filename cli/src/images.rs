@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use selfdump::Entry;
 use selfdump::inspect::{self, Content, ImageFile, ImageMessage};
-use selfdump::{Entry, restore};
 use serde::Serialize;
 
 use crate::{StoreArgs, output};
@@ -38,10 +38,8 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (store, _) = restore::from_environment(args.store.dir.as_deref())?;
-    let entries = restore::find(&store, Some(&args.target))?;
-    let entry = entries.first().with_context(|| format!("{} holds no checkpoint", args.target.display()))?;
-    let images = rows(entry)?;
+    let (entry, _) = args.store.newest(&args.target)?;
+    let images = rows(&entry)?;
     if args.json {
         let listing = Listing { format_version: 1, id: entry.id(), images };
         println!("{}", serde_json::to_string_pretty(&listing)?);

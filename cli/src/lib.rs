@@ -2,20 +2,30 @@
 //! other front-ends (`python -m selfdump`) are the same command. How such a front-end is started is a [`Front`].
 
 use std::ffi::OsString;
+use std::path::Path;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use selfdump::Entry;
+use selfdump::restore::Options;
 
+mod diff;
 mod doctor;
+mod drawing;
 mod explain;
 mod front;
+mod history;
 mod images;
 mod list;
+mod map;
 mod output;
 mod prune;
 mod restore;
 mod run;
 pub mod setup;
+mod show;
 mod status;
+mod symbols;
 mod trigger;
 mod verify;
 
@@ -41,6 +51,10 @@ enum Command {
     Run(Box<run::Args>),
     Status(status::Args),
     Trigger(trigger::Args),
+    Show(show::Args),
+    Diff(diff::Args),
+    Map(map::Args),
+    History(history::Args),
     Images(images::Args),
     Verify(verify::Args),
     Setup(setup::Args),
@@ -55,6 +69,16 @@ struct StoreArgs {
     /// The store [default: /var/lib/selfdump as root, else ~/.local/state/selfdump]
     #[arg(long, env = "SELFDUMP_DIR", value_name = "DIR")]
     dir: Option<std::path::PathBuf>,
+}
+
+impl StoreArgs {
+    /// The newest checkpoint of a target, and how one would be restored.
+    fn newest(&self, target: &Path) -> anyhow::Result<(Entry, Options)> {
+        let (store, options) = selfdump::restore::from_environment(self.dir.as_deref())?;
+        let entry = selfdump::restore::find(&store, Some(target))?.into_iter().next();
+        let entry = entry.with_context(|| format!("{} holds no checkpoint", target.display()))?;
+        Ok((entry, options))
+    }
 }
 
 /// The command as clap knows it, for manual pages and completions.
@@ -89,6 +113,10 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Doctor(args) => (doctor::run(&args), 1),
         Command::Prune(args) => (prune::run(&args).map(succeeded), 1),
         Command::Trigger(args) => (trigger::run(&args), 1),
+        Command::Show(args) => (show::run(&args).map(succeeded), 1),
+        Command::Diff(args) => (diff::run(&args).map(succeeded), 1),
+        Command::Map(args) => (map::run(&args).map(succeeded), 1),
+        Command::History(args) => (history::run(&args).map(succeeded), 1),
         Command::Images(args) => (images::run(&args).map(succeeded), 1),
         Command::Verify(args) => (verify::run(&args), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),

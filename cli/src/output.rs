@@ -158,3 +158,14 @@ pub fn outlive_readers() {
     // SAFETY: to ignore a signal runs no code of ours.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
 }
+
+/// What a mapping is: its file, or its kind.
+pub fn mapping(mapping: &selfdump::inspect::Mapping) -> String {
+    let kind = || name(&mapping.kind);
+    mapping.path.as_ref().map_or_else(kind, |path| path.display().to_string())
+}
+
+/// The name that a plain value has in JSON.
+pub fn name(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
+}

@@ -77,6 +77,12 @@ impl OpenFiles {
         self.path(id).or_else(mem_fd)
     }
 
+    /// The number of the shared memory that is behind a memfd.
+    pub(super) fn memory_of_mem_fd(&self, id: u32) -> Option<u64> {
+        let mem_fd = self.files.get(&(FileKind::MemFd.into(), id))?.memfd.as_ref()?;
+        Some(self.mem_fds.get(&mem_fd.inode_id.into())?.shmid.into())
+    }
+
     /// Whether a regular file's path leads to it no more, so that something in the images stands for it.
     pub(super) fn is_deleted(&self, id: u32) -> bool {
         self.remapped.contains(&id)

@@ -2,6 +2,8 @@
 //!
 //! - [`Inside::of`] reads processes, threads with registers, mappings and descriptors; [`pages`] tells, run by run,
 //!   where the contents of memory are.
+//! - [`fates`] tells what a restore does with each descriptor.
+//! - [`diff()`] compares two checkpoints, page by page; [`preceding`] finds the one to compare with.
 //! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
 //! - [`verify()`] checks everything that can be checked without a restore.
 //!
@@ -20,17 +22,26 @@
 //! # }
 //! ```
 
+mod diff;
+mod fate;
+mod runs;
 mod verify;
 
 pub use crate::image::inside::*;
 pub use crate::image::raw::{Content, ImageFile, ImageMessage, ImageMessages};
+pub use diff::{
+    Change, DescriptorChange, DescriptorDifference, Difference, MappingChange, MappingDifference,
+    ProcessDifference, ThreadDifference, diff,
+};
+pub use fate::{Fate, fates};
+pub use runs::held;
 pub use verify::{Check, CheckResult, Checked, Verification, verify};
 
 use std::io::Read;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::raw;
-use crate::store::catalogue::Entry;
+use crate::store::catalogue::{self, Entry};
 use crate::store::layout;
 
 impl Inside {
@@ -60,6 +71,20 @@ pub fn pages(entry: &Entry, pid: u32) -> Result<Pages> {
 /// As for [`pages`].
 pub fn shared_pages(entry: &Entry, shared: u64) -> Result<Option<Pages>> {
     Pages::of_shared(&entry.path.join(layout::IMAGES), shared)
+}
+
+/// The checkpoint before this one, of those beside it: the same program's, and the same instance's.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where the folder that it is in can't be found.
+pub fn preceding(entry: &Entry) -> Result<Option<Entry>> {
+    let path = entry.path.canonicalize().map_err(|source| Error::io("find", &entry.path, source))?;
+    let Some(beside) = path.parent() else { return Ok(None) };
+    let all = catalogue::find(beside, Some(beside))?;
+    Ok(all.into_iter().find(|other| {
+        other.path.parent() == Some(beside) && other.taken() < entry.taken() && other.taken().is_some()
+    }))
 }
 
 /// The files of a checkpoint's images, by name.

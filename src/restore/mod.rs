@@ -31,6 +31,7 @@ pub use files::{FileAction, FilePlan};
 pub use guard::Guard;
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
+pub(crate) use stdio::{Place, places};
 
 use crate::config::{self, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};

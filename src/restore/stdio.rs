@@ -30,7 +30,7 @@ pub(super) struct Reconnected {
 
 /// Where a descriptor of the root leads from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     /// To this stream of ours.
     Stream(i32),
     /// To a terminal.
@@ -80,7 +80,7 @@ pub(super) fn reconnect(
 }
 
 /// CRIU's key of each thing that leads outside, its descriptors in the root, and where it leads from now on.
-fn places(processes: &[Process], outside: &[Outside]) -> Vec<(String, Vec<i32>, Place)> {
+pub(crate) fn places(processes: &[Process], outside: &[Outside]) -> Vec<(String, Vec<i32>, Place)> {
     let mut places: Vec<(String, Vec<i32>, Place)> = Vec::new();
     for (pipe, descriptors) in outside_pipes(processes) {
         let place = standard(&descriptors).map_or(Place::DeadEnd, Place::Stream);

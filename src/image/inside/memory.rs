@@ -121,6 +121,8 @@ pub enum MappingKind {
     MemFd,
     /// Shared memory of System V.
     SystemV,
+    /// Code of the kernel's at a fixed address, for old programs.
+    Vsyscall,
     /// Code of the kernel's.
     Vdso,
     /// Data of the kernel's.
@@ -136,7 +138,8 @@ pub enum MappingKind {
 }
 
 /// CRIU's bits (`VMA_*` in its `image.h`), the one that says most first.
-const KINDS: [(u32, MappingKind); 14] = [
+const KINDS: [(u32, MappingKind); 15] = [
+    (1 << 2, MappingKind::Vsyscall),
     (1 << 3, MappingKind::Vdso),
     (1 << 12, MappingKind::Vvar),
     (1 << 15, MappingKind::ShadowStack),
@@ -200,7 +203,11 @@ fn plain_mapping(mapping: &Mapped, stack: u64, files: &OpenFiles) -> Mapping {
         flags: mapping.flags,
         path: id.filter(|_| is_file).and_then(|id| files.mapped(id)),
         offset_bytes: Bytes(mapping.pgoff),
-        shared: Some(mapping.shmid).filter(|_| matches!(kind, MappingKind::Shared | MappingKind::SystemV)),
+        shared: match kind {
+            MappingKind::Shared | MappingKind::SystemV => Some(mapping.shmid),
+            MappingKind::MemFd => id.and_then(|id| files.memory_of_mem_fd(id)),
+            _ => None,
+        },
         dumped_bytes: Bytes(0),
         in_parent_bytes: Bytes(0),
     }
