@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod core_file;
 mod front;
 mod images;
 mod list;
@@ -35,6 +36,7 @@ enum Command {
     Status(status::Args),
     Images(images::Args),
     Verify(verify::Args),
+    Core(core_file::Args),
     Setup(setup::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
@@ -79,6 +81,7 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Status(args) => (status::run(&args).map(succeeded), 1),
         Command::Images(args) => (images::run(&args).map(succeeded), 1),
         Command::Verify(args) => (verify::run(&args), 1),
+        Command::Core(args) => (core_file::run(&args).map(succeeded), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };

@@ -77,6 +77,12 @@ impl OpenFiles {
         self.path(id).or_else(mem_fd)
     }
 
+    /// The number of the shared memory that a memfd is, where there is one of this id.
+    pub(super) fn shared_memory(&self, id: u32) -> Option<u64> {
+        let file = self.files.get(&(FileKind::MemFd.into(), id))?.memfd.as_ref()?;
+        Some(self.mem_fds.get(&file.inode_id.into())?.shmid.into())
+    }
+
     /// Whether a regular file's path leads to it no more, so that something in the images stands for it.
     pub(super) fn is_deleted(&self, id: u32) -> bool {
         self.remapped.contains(&id)

@@ -3,6 +3,7 @@
 //! - [`Inside::of`] reads processes, threads with registers, mappings and descriptors; [`pages`] tells, run by run,
 //!   where the contents of memory are.
 //! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
+//! - [`write_core`] writes a core of a process, for debuggers.
 //! - [`verify()`] checks everything that can be checked without a restore.
 //!
 //! ```no_run
@@ -20,10 +21,12 @@
 //! # }
 //! ```
 
+mod elf_core;
 mod verify;
 
 pub use crate::image::inside::*;
 pub use crate::image::raw::{Content, ImageFile, ImageMessage, ImageMessages};
+pub use elf_core::{Core, CoreOptions, write_core};
 pub use verify::{Check, CheckResult, Checked, Verification, verify};
 
 use std::io::Read;

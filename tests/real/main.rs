@@ -12,6 +12,7 @@ mod chain;
 mod client;
 mod commands;
 mod copies;
+mod cores;
 mod crash;
 mod crowd;
 mod dist;

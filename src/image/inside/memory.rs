@@ -196,7 +196,11 @@ fn plain_mapping(mapping: &Mapped, files: &OpenFiles) -> Mapping {
         flags: mapping.flags,
         path: id.filter(|_| is_file).and_then(|id| files.mapped(id)),
         offset_bytes: Bytes(mapping.pgoff),
-        shared: Some(mapping.shmid).filter(|_| matches!(kind, MappingKind::Shared | MappingKind::SystemV)),
+        shared: match kind {
+            MappingKind::Shared | MappingKind::SystemV => Some(mapping.shmid),
+            MappingKind::MemFd => id.and_then(|id| files.shared_memory(id)),
+            _ => None,
+        },
         dumped_bytes: Bytes(0),
         in_parent_bytes: Bytes(0),
     }
@@ -222,7 +226,8 @@ type Shared = HashMap<u64, Vec<(Range<u64>, PagePlace)>>;
 
 /// Adds the pages of the shared memory up that a mapping shows.
 fn count_shared(images: &Path, mapping: &mut Mapping, read: &mut Shared) -> Result<()> {
-    let Some(id) = mapping.shared else { return Ok(()) };
+    // What a private mapping shows of it is the memfd's, and what it has changed has been counted.
+    let Some(id) = mapping.shared.filter(|_| mapping.is_shared()) else { return Ok(()) };
     let runs = match read.entry(id) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(new) => new.insert(runs_of_shared(images, id)?),
