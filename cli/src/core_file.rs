@@ -99,6 +99,9 @@ fn print(id: &str, core: &Core) {
     if let Some(signal) = core.signal {
         println!("thread {} was about to die of signal {signal}", core.first_thread);
     }
+    if core.missing_bytes > Bytes(0) {
+        println!("{} of memory is in none of the images that are here", core.missing_bytes);
+    }
     for path in &core.changed_files {
         println!("{} isn't what it was: a debugger shows what is in it now", path.display());
     }

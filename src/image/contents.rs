@@ -1,12 +1,13 @@
 //! Where the contents of memory are, stretch by stretch, in these images and in those that they build on.
 
+use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::inside::{PagePlace, Pages};
 use super::kind::{Image, Kind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The link to the images that these build on, as CRIU names it (`CR_PARENT_LINK` in its `image.h`).
 const PARENT: &str = "parent";
@@ -108,15 +109,19 @@ fn dumped(images: &Path, image: Image, depth: usize) -> Result<Vec<Stretch>> {
 
 /// The same of the images that these build on; nothing where they aren't there.
 fn dumped_before(images: &Path, image: Image, depth: usize) -> Result<Vec<Stretch>> {
-    let parent: PathBuf = images.join(PARENT);
-    if parent.symlink_metadata().is_err() {
-        return Ok(Vec::new());
+    let parent = images.join(PARENT);
+    // Link by link, since the kernel follows no more than 40 in one path.
+    match parent.canonicalize() {
+        Ok(parent) => dumped(&parent, image, depth + 1),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("open", &parent, error)),
     }
-    dumped(&parent, image, depth + 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use prost::Message;
 
     use super::super::images::{PageRun, PagemapHead};

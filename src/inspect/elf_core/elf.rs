@@ -127,3 +127,56 @@ fn note(notes: Record, note: &Note) -> Record {
         .bytes(&note.contents)
         .up_to(contents + note.contents.len().next_multiple_of(4))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::segments::Segment;
+    use super::*;
+    use crate::image::contents::{Contents, Stretch};
+
+    fn segments(count: u64) -> Segments {
+        let segment = |number| {
+            let (start, end) = (number * 2 * PAGE_SIZE, (number * 2 + 1) * PAGE_SIZE);
+            let stretch = Stretch { start, end, contents: Contents::Zero };
+            let stretches = if number % 2 == 0 { vec![stretch] } else { Vec::new() };
+            Segment { start, end, protection: 5, stretches }
+        };
+        Segments { all: (0..count).map(segment).collect(), missing: 0 }
+    }
+
+    fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
+        let mut whole = [0; 8];
+        whole[..size].copy_from_slice(&bytes[at..at + size]);
+        u64::from_ne_bytes(whole)
+    }
+
+    #[test]
+    fn a_segment_stands_where_the_parts_before_it_end() {
+        let note = Note { owner: "CORE", kind: 6, contents: vec![7; 5] };
+        let file = header(Machine::X86, &[note], &segments(3));
+        assert_eq!(file.len() as u64, PAGE_SIZE);
+        assert_eq!((number(&file, 16, 2), number(&file, 18, 2), number(&file, 56, 2)), (4, 62, 4));
+        let field = |segment: usize, at: usize| number(&file, 64 + segment * 56 + at, 8);
+        // Offset, address, size in the file and in memory.
+        let segment = |number| [8, 16, 32, 40].map(|at| field(number, at));
+        assert_eq!(segment(1), [PAGE_SIZE, 0, PAGE_SIZE, PAGE_SIZE]);
+        assert_eq!(segment(2), [2 * PAGE_SIZE, 2 * PAGE_SIZE, 0, PAGE_SIZE]);
+        assert_eq!(segment(3), [2 * PAGE_SIZE, 4 * PAGE_SIZE, PAGE_SIZE, PAGE_SIZE]);
+        // Readable and executable.
+        assert_eq!(number(&file, 64 + 56 + 4, 4), 5);
+        let notes = field(0, 8) as usize;
+        assert_eq!(field(0, 32), 12 + 8 + 8);
+        assert_eq!(file[notes..notes + 28][12..], *b"CORE\0\0\0\0\x07\x07\x07\x07\x07\0\0\0");
+    }
+
+    #[test]
+    fn more_segments_than_the_header_can_count_are_counted_in_a_section() {
+        let file = header(Machine::Aarch64, &[], &segments(70_000));
+        assert_eq!((number(&file, 56, 2), number(&file, 60, 2)), (0xffff, 1));
+        let section = number(&file, 40, 8) as usize;
+        assert_eq!(section, 64 + 70_001 * 56);
+        assert_eq!(number(&file, section + 44, 4), 70_001);
+        let few = header(Machine::Aarch64, &[], &segments(0xfffd));
+        assert_eq!((number(&few, 56, 2), number(&few, 60, 2), number(&few, 40, 8)), (0xfffe, 0, 0));
+    }
+}

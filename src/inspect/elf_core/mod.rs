@@ -61,6 +61,8 @@ pub struct Core {
     pub size_bytes: Bytes,
     /// How much was written: all but holes.
     pub written_bytes: Bytes,
+    /// How much memory isn't in it, since the images have left it to others that aren't there.
+    pub missing_bytes: Bytes,
     /// Mapped files that aren't what they were at the checkpoint: a debugger would show what is in them now.
     pub changed_files: Vec<PathBuf>,
 }
@@ -98,6 +100,7 @@ pub fn write_core(
         signal: crash.map(|crash| crash.signal),
         size_bytes: Bytes(header.len() as u64 + segments.size()),
         written_bytes,
+        missing_bytes: Bytes(segments.missing),
         changed_files: files.changed(),
     })
 }

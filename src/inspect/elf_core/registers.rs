@@ -99,3 +99,45 @@ fn vectors(all: &Aarch64) -> Vec<u8> {
     let f = &all.floating;
     Record::default().longs(f.vregs.iter().copied()).up_to(512).words([f.fpsr, f.fpcr]).up_to(528).0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(registers: &Registers) -> Vec<(u32, usize)> {
+        others(registers).iter().map(|note| (note.kind, note.contents.len())).collect()
+    }
+
+    fn with(extended: X86Extended) -> Registers {
+        Registers::X86(Box::new(X86 { extended: Some(extended), ..X86::default() }))
+    }
+
+    #[test]
+    fn an_xsave_area_is_as_long_as_its_last_part_and_says_which_there_are() {
+        let avx = with(X86Extended { ymmh_space: vec![9; 64], xstate_bv: 0x207, ..X86Extended::default() });
+        assert_eq!(sizes(&avx), [(NT_FPREGSET, 512), (NT_X86_XSTATE, 832)]);
+        let area = &others(&avx)[1].contents;
+        assert_eq!((area[FEATURES_AT], area[FEATURES_AT + 1], area[512], area[513]), (7, 0, 7, 0));
+        assert_eq!(area[576..580], 9_u32.to_ne_bytes());
+        let keys = with(X86Extended {
+            ymmh_space: vec![9; 64],
+            pkru: vec![0x5555_5554, 0],
+            ..X86Extended::default()
+        });
+        let area = &others(&keys)[1].contents;
+        assert_eq!((area.len(), area[FEATURES_AT + 1]), (2696, 2));
+        assert_eq!(area[2688..2692], 0x5555_5554_u32.to_ne_bytes());
+        assert!(area[832..2688].iter().all(|byte| *byte == 0));
+        assert_eq!(sizes(&Registers::X86(Box::default())), [(NT_FPREGSET, 512)]);
+    }
+
+    #[test]
+    fn aarch64_has_its_own() {
+        let mut all = Aarch64 { tls: 42, ..Aarch64::default() };
+        all.general.regs = (0..31).collect();
+        (all.general.sp, all.general.pc, all.general.pstate) = (100, 101, 102);
+        let registers = Registers::Aarch64(Box::new(all));
+        assert_eq!(general(&registers), (0..31).chain(100..103).collect::<Vec<u64>>());
+        assert_eq!(sizes(&registers), [(NT_FPREGSET, 528), (NT_ARM_TLS, 8)]);
+    }
+}

@@ -24,6 +24,8 @@ const ARGUMENTS: u64 = 256;
 /// The parts of all mappings, by address.
 pub(super) struct Segments {
     pub(super) all: Vec<Segment>,
+    /// How much memory the images tell of and don't have.
+    pub(super) missing: u64,
 }
 
 /// A part of a mapping.
@@ -47,16 +49,18 @@ impl Segments {
     pub(super) fn of(images: &Path, pid: i32, memory: &Memory, files: &MappedFiles) -> Result<Segments> {
         let own = contents::of_process(images, pid.unsigned_abs())?;
         let mut shared = HashMap::new();
-        let mut all = Vec::new();
+        let mut segments = Segments { all: Vec::new(), missing: 0 };
         for mapping in &memory.mappings {
             let of_others = match mapping.shared {
                 Some(id) => shown(mapping, shared_memory(images, id, &mut shared)?),
                 None => Vec::new(),
             };
-            let layers = [&own[..], &of_others, &files.layer(mapping), &[bottom(mapping)]];
-            split(mapping, cover(mapping.start..mapping.end, &layers), &mut all);
+            let dumped = cover(mapping.start..mapping.end, &[&own, &of_others]);
+            segments.missing += dumped.iter().map(missing).sum::<u64>();
+            let layers = [&dumped[..], &files.layer(mapping), &[bottom(mapping)]];
+            split(mapping, cover(mapping.start..mapping.end, &layers), &mut segments.all);
         }
-        Ok(Segments { all })
+        Ok(segments)
     }
 
     /// How much room they take in the file, holes included.
@@ -110,6 +114,11 @@ fn shown(mapping: &Mapping, memory: &[Stretch]) -> Vec<Stretch> {
     shown.into_iter().map(moved).collect()
 }
 
+/// How much of a stretch was left to other images that aren't there, or to be fetched.
+fn missing(dumped: &Stretch) -> u64 {
+    if dumped.contents == Contents::Unknown { dumped.end - dumped.start } else { 0 }
+}
+
 /// What is where nothing was dumped: of memory that was never touched, zeros.
 fn bottom(mapping: &Mapping) -> Stretch {
     use MappingKind::{Other, Socket, Vvar};
@@ -133,5 +142,53 @@ fn split(mapping: &Mapping, stretches: Vec<Stretch>, all: &mut Vec<Segment>) {
             protection: mapping.protection,
             stretches: if is_stored(first) { part.to_vec() } else { Vec::new() },
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frozen::Bytes;
+
+    fn mapping(kind: MappingKind, pages: u64, protection: u32) -> Mapping {
+        Mapping {
+            start: PAGE_SIZE,
+            end: PAGE_SIZE * (pages + 1),
+            kind,
+            protection,
+            flags: 2,
+            path: (kind == MappingKind::PrivateFile).then(|| "/lib/some.so".into()),
+            offset_bytes: Bytes(0),
+            shared: None,
+            dumped_bytes: Bytes(0),
+            in_parent_bytes: Bytes(0),
+        }
+    }
+
+    /// The segments of a mapping of which one page was dumped: how many pages each has, and how many are stored.
+    fn parts(mapping: &Mapping, dumped: u64) -> Vec<(u64, u64)> {
+        let (start, end) = (PAGE_SIZE * dumped, PAGE_SIZE * (dumped + 1));
+        let contents = Contents::File(Path::new("pages-1.img").into(), 0);
+        let own = [Stretch { start, end, contents }];
+        let mut all = Vec::new();
+        split(mapping, cover(mapping.start..mapping.end, &[&own, &[bottom(mapping)]]), &mut all);
+        all.iter().map(|it| ((it.end - it.start) / PAGE_SIZE, it.stored() / PAGE_SIZE)).collect()
+    }
+
+    #[test]
+    fn what_was_never_touched_is_a_hole_in_the_file() {
+        assert_eq!(parts(&mapping(MappingKind::Anonymous, 9, 3), 4), [(9, 9)]);
+    }
+
+    #[test]
+    fn address_space_that_is_only_reserved_takes_no_part_of_the_file() {
+        assert_eq!(parts(&mapping(MappingKind::Anonymous, 9, 0), 4), [(3, 0), (1, 1), (5, 0)]);
+        let huge = LONGEST_HOLE / PAGE_SIZE;
+        assert_eq!(parts(&mapping(MappingKind::Anonymous, huge + 9, 3), 4), [(4, 4), (huge + 5, 0)]);
+    }
+
+    #[test]
+    fn what_is_in_a_file_is_left_to_it() {
+        assert_eq!(parts(&mapping(MappingKind::PrivateFile, 9, 3), 1), [(1, 1), (8, 0)]);
     }
 }
