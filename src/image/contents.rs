@@ -153,8 +153,10 @@ mod tests {
         std::os::unix::fs::symlink(parent, folder.path().join(PARENT)).unwrap();
     }
 
-    /// The stretches in pages: from, to, and the folder and page that hold it.
-    fn in_pages(folder: &Folder) -> Vec<(u64, u64, Option<(PathBuf, u64)>)> {
+    /// A stretch in pages: from, to, and the folder and the page in its file that hold it.
+    type InPages = (u64, u64, Option<(PathBuf, u64)>);
+
+    fn in_pages(folder: &Folder) -> Vec<InPages> {
         let place = |contents| match contents {
             Contents::File(file, offset) => {
                 let folder = file.parent().expect("a folder").canonicalize().unwrap();

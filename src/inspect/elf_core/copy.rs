@@ -19,7 +19,7 @@ const BLOCK: usize = 256 << 10;
 const PAGE: usize = PAGE_SIZE as usize;
 const ZEROS: [u8; PAGE] = [0; PAGE];
 
-/// Writes all of a core. How much that was, without holes.
+/// Writes all of a core, which is going to be at `path`. How much that was, without holes.
 pub(super) fn all(
     to: &File,
     path: &Path,

@@ -172,8 +172,8 @@ fn write(
     let aside = aside(to)?;
     // What a process with our id has left there.
     let _ = fs::remove_file(&aside);
-    let written = create(&aside)
-        .and_then(|file| copy::all(&file, &aside, header, segments, progress))
+    let written = create(&aside, to)
+        .and_then(|file| copy::all(&file, to, header, segments, progress))
         .and_then(|written| name(&aside, to, options).map(|()| written));
     if written.is_err() {
         let _ = fs::remove_file(&aside);
@@ -190,11 +190,10 @@ fn aside(to: &Path) -> Result<PathBuf> {
     Ok(to.with_file_name(aside))
 }
 
-fn create(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options.open(path).map_err(|error| {
-        Error::io("create", path, error)
+fn create(aside: &Path, to: &Path) -> Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside);
+    file.map_err(|error| {
+        Error::io("create", to, error)
             .with_hint("name a file in a folder that is there and can be written to")
     })
 }
