@@ -1,11 +1,12 @@
 //! Sixty-four threads that stand still, each as deep in its functions as its number says, in one of four ways: asleep,
-//! at a lock, at a pipe, at a barrier. Besides, memory of each kind, of which it prints where it is and what it holds:
+//! at a lock, at a socket, at a barrier. Besides, memory of each kind, of which it prints where it is and what it holds:
 //! `KIND ADDRESS SIZE BYTE`.
 
 use std::ffi::c_int;
 use std::hint::black_box;
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::{Barrier, Mutex, mpsc};
 use std::time::Duration;
@@ -56,7 +57,7 @@ fn stand(number: usize, waits: &Waits) {
     match number % 4 {
         0 => stand_asleep(),
         1 => stand_at_a_lock(waits),
-        2 => stand_at_a_pipe(),
+        2 => stand_at_a_socket(),
         _ => stand_at_a_barrier(waits),
     }
     black_box(number);
@@ -73,8 +74,8 @@ fn stand_at_a_lock(waits: &Waits) {
 }
 
 #[inline(never)]
-fn stand_at_a_pipe() {
-    let (mut reader, _writer) = std::io::pipe().expect("a pipe");
+fn stand_at_a_socket() {
+    let (mut reader, _writer) = UnixStream::pair().expect("a pair of sockets");
     let _ = black_box(reader.read(&mut [0]));
 }
 
