@@ -84,6 +84,7 @@ fn checkpoint(panic: &PanicHookInfo<'_>) {
     let cause = Cause::Panic {
         message: message(panic),
         thread: process::thread_name(),
+        thread_id: Some(process::thread()),
         location: panic.location().map(ToString::to_string),
     };
     wait_for(shared, cause);
@@ -92,7 +93,8 @@ fn checkpoint(panic: &PanicHookInfo<'_>) {
 /// Has the agent make a forensic checkpoint of the calling thread, which has an exception that nobody caught.
 pub(crate) fn checkpoint_exception(shared: &Shared, message: &str, location: Option<String>) {
     let message = message.chars().take(LONGEST_MESSAGE).collect();
-    wait_for(shared, Cause::Exception { message, thread: process::thread_name(), location });
+    let (thread, thread_id) = (process::thread_name(), Some(process::thread()));
+    wait_for(shared, Cause::Exception { message, thread, thread_id, location });
 }
 
 fn wait_for(shared: &Shared, cause: Cause) {

@@ -71,7 +71,7 @@
 //!
 //! [`Config::on_panic`] and [`Config::on_fatal_signal`] make a *forensic* checkpoint of the moment: of the thread in
 //! its panic, or in the frame where it failed. It is kept apart from the others and never chosen to go on from;
-//! `selfdump restore --stopped ID` brings it back for a debugger.
+//! `selfdump core ID` makes a core of it for a debugger, `selfdump restore --stopped ID` brings it back for one.
 //!
 //! # What happens when it fails
 //!
@@ -150,4 +150,5 @@ pub use sys::signal::{NoSignal, Signal};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/after-a-restore.md")]
+#[doc = include_str!("../docs/cores.md")]
 struct Pages;

@@ -31,6 +31,9 @@ pub enum Cause {
         message: String,
         /// The thread's name; its id where it has none.
         thread: String,
+        /// The thread's id.
+        #[serde(default)]
+        thread_id: Option<i32>,
         /// File, line and column of the panic.
         location: Option<String>,
     },
@@ -41,6 +44,9 @@ pub enum Cause {
         message: String,
         /// The name of the thread that it came up in; its id where it has none.
         thread: String,
+        /// The thread's id.
+        #[serde(default)]
+        thread_id: Option<i32>,
         /// Where it came from, where that is known.
         location: Option<String>,
     },
@@ -53,6 +59,9 @@ pub enum Cause {
         /// The address that the thread failed to use, or the instruction that failed; none where the signal was
         /// sent by a process.
         address: Option<u64>,
+        /// Why it came (`si_code`, sigaction(2)).
+        #[serde(default)]
+        code: Option<i32>,
     },
 }
 

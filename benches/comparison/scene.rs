@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use selfdump::frozen::{Needs, NetworkLock};
 use selfdump::status::Attempt;
 use selfdump::{Entry, restore};
 
@@ -121,22 +120,4 @@ pub fn is_whole(images: &Path, mebibytes: usize) -> Result<(), Failure> {
         return Ok(());
     }
     Err(format!("{} holds only {bytes} bytes of memory", images.display()).into())
-}
-
-/// What selfdump tells CRIU over RPC at a dump and at a restore, as it is spelled on the command line.
-pub fn options(needs: &Needs) -> Vec<String> {
-    let network_lock = match needs.network_lock {
-        NetworkLock::Nftables => Some("--network-lock=nftables"),
-        NetworkLock::Skip => Some("--network-lock=skip"),
-        _ => None,
-    };
-    let needed = [
-        needs.shell_job.then_some("--shell-job"),
-        needs.file_locks.then_some("--file-locks"),
-        needs.ext_unix_sk.then_some("--ext-unix-sk"),
-        needs.unprivileged.then_some("--unprivileged"),
-        network_lock,
-    ];
-    let fixed = ["-v2", "--manage-cgroups=ignore"];
-    fixed.into_iter().chain(needed.into_iter().flatten()).map(str::to_owned).collect()
 }

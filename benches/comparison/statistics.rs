@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// A ratio of each pair, and what its median may be at most.
 pub struct Limit<P> {
+    /// What the ratio is, such as `time over CRIU's own`.
     pub what: &'static str,
     pub ratio: fn(&P) -> f64,
     pub most: f64,
@@ -28,7 +29,7 @@ impl<P> Limit<P> {
             (true, false) => "FAIL",
         };
         println!(
-            "{} over CRIU's own: {median:.3} (95 %: {low:.3} to {high:.3}), at most {}: {verdict}",
+            "{}: {median:.3} (95 %: {low:.3} to {high:.3}), at most {}: {verdict}",
             self.what, self.most
         );
         within

@@ -112,7 +112,7 @@ impl Lab {
     }
 
     fn options(&self) -> Vec<String> {
-        let mut options = scene::options(&self.needs);
+        let mut options = crate::options::options(&self.needs);
         options.extend(["--leave-running", "--log-file=dump.log"].map(str::to_owned));
         options.extend(self.needs.tcp_established.then(|| "--tcp-established".to_owned()));
         options

@@ -10,6 +10,8 @@
 mod comparison;
 mod lab;
 mod measure;
+#[path = "../comparison/options.rs"]
+mod options;
 mod program;
 mod victim;
 
@@ -25,8 +27,8 @@ const JUDGED_MEBIBYTES: usize = 256;
 
 /// What our time, and our pause, may be as a multiple of CRIU's own.
 const LIMITS: [Limit<Pair>; 2] = [
-    Limit { what: "time", ratio: Pair::time_ratio, most: 1.05 },
-    Limit { what: "pause", ratio: Pair::pause_ratio, most: 1.05 },
+    Limit { what: "time over CRIU's own", ratio: Pair::time_ratio, most: 1.05 },
+    Limit { what: "pause over CRIU's own", ratio: Pair::pause_ratio, most: 1.05 },
 ];
 
 fn main() -> ExitCode {

@@ -43,7 +43,7 @@ impl Lab {
         let entry = victim::checkpointed(mebibytes, &scene::store(&folder), &criu)?;
         let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
         let (pid, version) = (manifest.pid(), manifest.criu.version.clone());
-        let mut options = scene::options(&manifest.criu.needs);
+        let mut options = crate::options::options(&manifest.criu.needs);
         options.extend(["--inherit-fd".to_owned(), format!("fd[1]:{}", output(&manifest.processes)?)]);
         let lab = Lab { mebibytes, criu, command: command.to_owned(), pid, options, version, entry, folder };
         lab.pair(0)?;

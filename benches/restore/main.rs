@@ -11,6 +11,8 @@
 mod comparison;
 mod lab;
 mod measure;
+#[path = "../comparison/options.rs"]
+mod options;
 mod program;
 mod victim;
 mod watch;
@@ -26,7 +28,8 @@ use measure::Pair;
 const SIZES: [usize; 2] = [16, 1024];
 
 /// What our time without the verification may be as a multiple of CRIU's own. The ratio with it stands beside.
-const LIMIT: Limit<Pair> = Limit { what: "time without verification", ratio: Pair::ratio_apart, most: 1.10 };
+const LIMIT: Limit<Pair> =
+    Limit { what: "time without verification over CRIU's own", ratio: Pair::ratio_apart, most: 1.10 };
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use selfdump::Entry;
 use selfdump::restore::Options;
 
+mod core_file;
 mod diff;
 mod doctor;
 mod drawing;
@@ -57,6 +58,7 @@ enum Command {
     History(history::Args),
     Images(images::Args),
     Verify(verify::Args),
+    Core(core_file::Args),
     Setup(setup::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
@@ -119,6 +121,7 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::History(args) => (history::run(&args).map(succeeded), 1),
         Command::Images(args) => (images::run(&args).map(succeeded), 1),
         Command::Verify(args) => (verify::run(&args), 1),
+        Command::Core(args) => (core_file::run(&args).map(succeeded), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };

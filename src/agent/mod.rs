@@ -220,8 +220,8 @@ impl Agent {
 
     fn crash(&mut self) -> Option<Event> {
         std::mem::take(&mut self.pending.crash).then(|| {
-            let crash::Crash { signal, thread, address } = crash::look();
-            let cause = Cause::FatalSignal { signal, thread, address };
+            let crash::Crash { signal, thread, address, code } = crash::look();
+            let cause = Cause::FatalSignal { signal, thread, address, code: Some(code) };
             Event::Forensic { cause, panicked: Vec::new() }
         })
     }

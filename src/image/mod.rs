@@ -28,6 +28,7 @@
 //! of the kind [`Damaged`](crate::ErrorKind::Damaged) that names the file and the place in it.
 
 pub(crate) mod consistency;
+pub(crate) mod contents;
 mod descriptor;
 mod file;
 mod images;

@@ -5,6 +5,7 @@
 //! - [`fates`] tells what a restore does with each descriptor.
 //! - [`diff()`] compares two checkpoints, page by page; [`preceding`] finds the one to compare with.
 //! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
+//! - [`write_core`] writes a core of a process, for debuggers.
 //! - [`verify()`] checks everything that can be checked without a restore.
 //!
 //! ```no_run
@@ -23,6 +24,7 @@
 //! ```
 
 mod diff;
+mod elf_core;
 mod fate;
 mod runs;
 mod verify;
@@ -33,6 +35,7 @@ pub use diff::{
     Change, DescriptorChange, DescriptorDifference, Difference, MappingChange, MappingDifference,
     ProcessDifference, ThreadDifference, diff,
 };
+pub use elf_core::{Core, CoreOptions, write_core};
 pub use fate::{Fate, fates};
 pub use runs::held;
 pub use verify::{Check, CheckResult, Checked, Verification, verify};

@@ -41,6 +41,8 @@ pub(crate) struct Crash {
     /// The address that the thread failed to use, or the instruction that failed, where the kernel sent the signal
     /// (`si_addr`, sigaction(2)).
     pub(crate) address: Option<u64>,
+    /// Why it came (`si_code`, sigaction(2)).
+    pub(crate) code: i32,
 }
 
 /// How far the one crash of a process has come.
@@ -54,6 +56,7 @@ struct State {
     signal: AtomicI32,
     thread: AtomicI32,
     address: AtomicUsize,
+    code: AtomicI32,
     /// Whether `address` is one: the kernel sent the signal.
     by_kernel: AtomicU32,
     /// Whom to wake; null where crashes are nobody's.
@@ -77,6 +80,7 @@ static STATE: State = State {
     signal: AtomicI32::new(0),
     thread: AtomicI32::new(0),
     address: AtomicUsize::new(0),
+    code: AtomicI32::new(0),
     by_kernel: AtomicU32::new(0),
     wake: AtomicPtr::new(ptr::null_mut()),
     owner: AtomicI32::new(0),
@@ -146,6 +150,7 @@ pub(crate) fn look() -> Crash {
         signal: STATE.signal.load(SeqCst),
         thread: STATE.thread.load(SeqCst),
         address: (STATE.by_kernel.load(SeqCst) != 0).then_some(address),
+        code: STATE.code.load(SeqCst),
     }
 }
 
@@ -203,6 +208,7 @@ unsafe fn report(signal: c_int, info: &libc::siginfo_t, wake: &Wake) {
     }
     STATE.signal.store(signal, SeqCst);
     STATE.thread.store(process::thread(), SeqCst);
+    STATE.code.store(info.si_code, SeqCst);
     // SI_KERNEL comes without an address: that of a pointer that no address space has is not told.
     let by_kernel = info.si_code > 0 && info.si_code != libc::SI_KERNEL && signal != libc::SIGABRT;
     STATE.by_kernel.store(u32::from(by_kernel), SeqCst);

@@ -13,6 +13,7 @@ mod chain;
 mod client;
 mod commands;
 mod copies;
+mod cores;
 mod crash;
 mod crowd;
 mod diff;

@@ -233,7 +233,8 @@ type Shared = HashMap<u64, Vec<(Range<u64>, PagePlace)>>;
 
 /// Adds the pages of the shared memory up that a mapping shows.
 fn count_shared(images: &Path, mapping: &mut Mapping, read: &mut Shared) -> Result<()> {
-    let Some(id) = mapping.shared else { return Ok(()) };
+    // What a private mapping shows of it is the memfd's, and what it has changed has been counted.
+    let Some(id) = mapping.shared.filter(|_| mapping.is_shared()) else { return Ok(()) };
     let runs = match read.entry(id) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(new) => new.insert(runs_of_shared(images, id)?),
