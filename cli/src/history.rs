@@ -165,7 +165,8 @@ impl History {
 const SIZES: [(f64, &str); 4] =
     [(1.0, "bytes"), (1024.0, "KiB"), (1_048_576.0, "MiB"), (1_073_741_824.0, "GiB")];
 const TIMES: [(f64, &str); 2] = [(1.0, "ms"), (1e3, "s")];
-const SPANS: [(f64, &str); 4] = [(1.0, "seconds"), (60.0, "minutes"), (3600.0, "hours"), (86400.0, "days")];
+const SPANS: [(f64, &str); 5] =
+    [(1e-3, "milliseconds"), (1.0, "seconds"), (60.0, "minutes"), (3600.0, "hours"), (86400.0, "days")];
 
 /// The largest unit of which there are at least two.
 fn unit<'a>(units: &[(f64, &'a str)], largest: f64) -> (f64, &'a str) {
