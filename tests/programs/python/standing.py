@@ -7,6 +7,7 @@ import select
 import sys
 import threading
 import time
+from typing import Callable
 
 ctypes.CDLL(sys.argv[1]).plugged()
 
@@ -14,7 +15,7 @@ lock = threading.Lock()
 lock.acquire()
 event = threading.Event()
 reader, writer = os.pipe()
-ways = [
+ways: list[Callable[[], object]] = [
     lambda: time.sleep(600),
     lock.acquire,
     lambda: select.select([reader], [], []),
@@ -22,7 +23,7 @@ ways = [
 ]
 
 
-def deeper(depth, way):
+def deeper(depth: int, way: Callable[[], object]) -> object:
     return deeper(depth - 1, way) if depth else way()
 
 
