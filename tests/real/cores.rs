@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::harness::{Lab, Subject, USR2, built, manifest, program};
+use crate::show::Ended;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -286,7 +287,9 @@ fn what_can_not_be_is_refused_and_what_was_there_stays() {
     subject.wait_for("ready");
     let checkpoint = checkpoint(&lab, &subject);
     let processes = manifest(&checkpoint)["processes"].clone();
-    let child = processes[1]["pid"].as_i64().expect("a child").to_string();
+    let child = processes[1]["pid"].as_i64().expect("a child");
+    let _ended = Ended(child as i32);
+    let child = child.to_string();
     let to = lab.path("there");
     let name = checkpoint.to_str().unwrap();
     let run = |options: &[&str]| lab.run(["core", name, "-o", to.to_str().unwrap()].iter().chain(options));

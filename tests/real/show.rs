@@ -184,7 +184,7 @@ fn a_stream_that_leads_outside_will_lead_to_the_restorers() {
 }
 
 /// A process that is ended when this is dropped: a child outlives its parent.
-struct Ended(i32);
+pub struct Ended(pub i32);
 
 impl Drop for Ended {
     fn drop(&mut self) {
