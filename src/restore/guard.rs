@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -29,17 +30,23 @@ const NOBODY: i32 = 0;
 pub struct Guard(OwnedFd);
 
 impl Guard {
-    /// Posts one: a command that calls [`stand`].
+    /// Posts one: a command that calls [`stand`]. The restore doesn't wait for it: what it is told, it finds when it has
+    /// started. That it can't be started is logged.
     ///
     /// # Errors
     ///
-    /// Where the command can't be started.
+    /// Where there is no socket or thread to be had.
     pub fn post(mut command: Command) -> Result<Guard> {
         let failed = |source| Error::os("start a process that ends the program with this one", source);
         let (ours, theirs) = message::pair().map_err(failed)?;
         command.process_group(0).current_dir("/");
         command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().map_err(failed)?;
+        let start = move || {
+            if let Err(source) = command.spawn() {
+                log::warn!("{}", failed(source).chain());
+            }
+        };
+        thread::Builder::new().name("guard".to_owned()).spawn(start).map_err(failed)?;
         Ok(Guard(ours))
     }
 
@@ -109,7 +116,7 @@ fn end(pid: i32, born: u64) {
             end_tree(pid);
             return;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
