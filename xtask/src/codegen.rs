@@ -89,15 +89,10 @@ fn byte_fields(files: &[FileDescriptorProto]) -> Vec<String> {
         .collect()
 }
 
-/// The code below the lines that say where it comes from.
-///
-/// The attribute is there because CRIU's interface is declared whole, of which we use a part, and because
-/// nobody writes this code for clippy to judge.
+/// The code below the line that says where it comes from.
 fn headed(package: &str, code: &str) -> String {
     format!(
-        "// Generated from proto/{package}.proto by `cargo xtask codegen`. Change that, not this.\n\
-         #![allow(dead_code, clippy::all)]\n\n\
-         {code}"
+        "// Generated from proto/{package}.proto by `cargo xtask codegen`. Change that, not this.\n\n{code}"
     )
 }
 
