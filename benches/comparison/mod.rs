@@ -5,6 +5,7 @@
 //! during which others kept the processors busy don't count. The median of the pairs' ratios is held against the
 //! limits; pairs are made until it is known well enough to tell on which side of a limit it lies.
 
+pub mod entry;
 pub mod noise;
 pub mod plan;
 pub mod scene;

@@ -13,6 +13,7 @@ use std::io::Read;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use comparison::entry::Comparison;
 use comparison::statistics::{Limit, Table, ms, ratio};
 use comparison::{Failure, noise, plan::Plan, scene};
 use lab::Lab;
@@ -43,26 +44,14 @@ impl noise::Pair for Pair {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match carry_out(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn carry_out(arguments: &[String]) -> Result<ExitCode, Failure> {
-    match arguments {
-        [word, mebibytes] if word == lab::WORD => be_the_program(mebibytes.parse()?)?,
-        _ => {
-            if let Some(plan) = Plan::of("core", &[JUDGED_MEBIBYTES], arguments)? {
-                return compare(&plan);
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let comparison = Comparison {
+        name: "core",
+        sizes: &[JUDGED_MEBIBYTES],
+        word: lab::WORD,
+        program: be_the_program,
+        compare,
+    };
+    comparison.main()
 }
 
 /// Holds memory that has neither holes nor pages of zeros, until its input ends.

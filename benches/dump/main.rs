@@ -17,6 +17,7 @@ mod victim;
 
 use std::process::ExitCode;
 
+use comparison::entry::Comparison;
 use comparison::statistics::Limit;
 use comparison::{Failure, noise, plan::Plan};
 use lab::Lab;
@@ -32,26 +33,14 @@ const LIMITS: [Limit<Pair>; 2] = [
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match carry_out(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn carry_out(arguments: &[String]) -> Result<ExitCode, Failure> {
-    match arguments {
-        [word, mebibytes] if word == program::WORD => program::run(mebibytes.parse()?)?,
-        _ => {
-            if let Some(plan) = Plan::of("dump", &[16, JUDGED_MEBIBYTES], arguments)? {
-                return compare(&plan);
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let comparison = Comparison {
+        name: "dump",
+        sizes: &[16, JUDGED_MEBIBYTES],
+        word: program::WORD,
+        program: program::run,
+        compare,
+    };
+    comparison.main()
 }
 
 /// Fails the run when a limit is missed.

@@ -19,6 +19,7 @@ mod watch;
 
 use std::process::ExitCode;
 
+use comparison::entry::Comparison;
 use comparison::statistics::Limit;
 use comparison::{Failure, noise, plan::Plan};
 use lab::Lab;
@@ -32,26 +33,9 @@ const LIMIT: Limit<Pair> =
     Limit { what: "time without verification over CRIU's own", ratio: Pair::ratio_apart, most: 1.10 };
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match carry_out(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn carry_out(arguments: &[String]) -> Result<ExitCode, Failure> {
-    match arguments {
-        [word, mebibytes] if word == program::WORD => program::run(mebibytes.parse()?)?,
-        _ => {
-            if let Some(plan) = Plan::of("restore", &SIZES, arguments)? {
-                return compare(&plan);
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let comparison =
+        Comparison { name: "restore", sizes: &SIZES, word: program::WORD, program: program::run, compare };
+    comparison.main()
 }
 
 /// Fails the run when the limit is missed.

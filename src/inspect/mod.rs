@@ -24,6 +24,7 @@
 //! ```
 
 mod diff;
+mod dumped;
 mod elf_core;
 mod fate;
 mod runs;

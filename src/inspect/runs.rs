@@ -1,12 +1,18 @@
 //! Where the pages of a process are, by its own addresses: those of its private and of its shared mappings.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::{Mapping, PagePlace, Pages, Process};
+use super::dumped::Dumped;
+use super::{Mapping, Process};
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::contents::{Contents, Stretch};
 use crate::store::catalogue::Entry;
+use crate::store::layout;
 
 /// The addresses of which a checkpoint holds the contents, mapping by mapping, in order.
 ///
@@ -41,91 +47,47 @@ impl Run<'_> {
 
 /// The memory of a process in a checkpoint.
 pub(super) struct Held<'a> {
-    entry: &'a Entry,
     pub(super) mappings: &'a [Mapping],
-    own: Option<Source>,
-    shared: Vec<(u64, Option<Source>)>,
-}
-
-/// Where pages are: their runs by address, and the file.
-struct Source {
-    runs: Vec<(Range<u64>, u64)>,
-    file: File,
-}
-
-impl Source {
-    fn of(mut pages: Pages) -> Result<Option<Source>> {
-        let mut runs = Vec::new();
-        for run in pages.by_ref() {
-            let run = run?;
-            match run.place {
-                PagePlace::Here { offset } => runs.push((run.address..run.end(), offset)),
-                _ => return Err(elsewhere(&pages)),
-            }
-        }
-        // CRIU makes no file where there is nothing to put into it.
-        if runs.is_empty() {
-            return Ok(None);
-        }
-        let file = File::open(pages.file()).map_err(|source| Error::io("open", pages.file(), source))?;
-        Ok(Some(Source { runs, file }))
-    }
-
-    /// The runs within a range, where what the images have at address 0 is at `base`.
-    fn within(&self, range: &Range<u64>, base: u64) -> impl Iterator<Item = Run<'_>> {
-        let wanted = range.start.wrapping_sub(base)..range.end.wrapping_sub(base);
-        let first = self.runs.partition_point(|(run, _)| run.end <= wanted.start);
-        let behind = wanted.end;
-        let near = self.runs[first..].iter().take_while(move |(run, _)| run.start < behind);
-        near.map(move |(run, offset)| {
-            let clipped = run.start.max(wanted.start)..run.end.min(wanted.end);
-            Run {
-                range: clipped.start.wrapping_add(base)..clipped.end.wrapping_add(base),
-                file: &self.file,
-                offset: offset + (clipped.start - run.start),
-            }
-        })
-    }
-}
-
-fn elsewhere(pages: &Pages) -> Error {
-    let what = format!("not all pages that belong to {} are there", pages.file().display());
-    Error::new(ErrorKind::Damaged, what)
-        .with_hint("compare checkpoints that build on no other, and that nothing was left to be fetched of")
+    dumped: Option<Dumped>,
+    /// Those that the contents are in.
+    files: BTreeMap<Arc<Path>, File>,
 }
 
 impl<'a> Held<'a> {
     /// Where its pages are; they are read later.
-    pub(super) fn of(entry: &'a Entry, process: &'a Process) -> Result<Held<'a>> {
-        let mappings = process.memory.as_ref().map_or(&[][..], |memory| &memory.mappings);
-        let own = match &process.memory {
-            Some(_) => Source::of(super::pages(entry, process.pid.unsigned_abs())?)?,
-            None => None,
+    pub(super) fn of(entry: &Entry, process: &'a Process) -> Result<Held<'a>> {
+        let Some(memory) = &process.memory else {
+            return Ok(Held { mappings: &[], dumped: None, files: BTreeMap::new() });
         };
-        let mut held = Held { entry, mappings, own, shared: Vec::new() };
-        let mut shared = mappings.iter().filter_map(|mapping| mapping.shared);
-        shared.try_for_each(|shared| held.read_shared(shared))?;
-        Ok(held)
-    }
-
-    fn read_shared(&mut self, shared: u64) -> Result<()> {
-        if self.shared.iter().all(|(known, _)| *known != shared) {
-            let pages = super::shared_pages(self.entry, shared)?;
-            self.shared.push((shared, pages.map(Source::of).transpose()?.flatten()));
-        }
-        Ok(())
-    }
-
-    /// The runs of one mapping within a range of it. Those of shared memory begin at its beginning, not the mapping's.
-    pub(super) fn runs_of(&self, mapping: &Mapping, range: &Range<u64>) -> Vec<Run<'_>> {
-        let (source, base) = match mapping.shared {
-            None => (self.own.as_ref(), 0),
-            Some(shared) => {
-                let known = self.shared.iter().find(|(known, _)| *known == shared);
-                let base = mapping.start.wrapping_sub(mapping.offset_bytes.0);
-                (known.and_then(|(_, source)| source.as_ref()), base)
+        let images = entry.path.join(layout::IMAGES);
+        let dumped = Dumped::of(&images, process.pid, memory)?;
+        let mut files = BTreeMap::new();
+        for stretch in dumped.stretches() {
+            let Contents::File(path, _) = &stretch.contents else { return Err(elsewhere(&images)) };
+            if !files.contains_key(path) {
+                let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
+                files.insert(Arc::clone(path), file);
             }
-        };
-        source.into_iter().flat_map(|source| source.within(range, base)).collect()
+        }
+        Ok(Held { mappings: &memory.mappings, dumped: Some(dumped), files })
     }
+
+    /// The runs of one mapping within a range of it.
+    pub(super) fn runs_of(&self, mapping: &Mapping, range: &Range<u64>) -> Vec<Run<'_>> {
+        let within = self.dumped.iter().flat_map(|dumped| dumped.within(mapping, range.clone()));
+        let run = |stretch: Stretch| match stretch.contents {
+            Contents::File(path, offset) => {
+                Some(Run { range: stretch.start..stretch.end, file: &self.files[&path], offset })
+            }
+            _ => None,
+        };
+        within.filter_map(run).collect()
+    }
+}
+
+fn elsewhere(images: &Path) -> Error {
+    let what = format!("not all pages that belong to {} are there", images.display());
+    Error::new(ErrorKind::Damaged, what).with_hint(
+        "compare checkpoints of which all images are there, and that nothing was left to be fetched of",
+    )
 }

@@ -1,15 +1,14 @@
 //! The memory of a core: which parts of each mapping are in it, and where they come from.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::path::Path;
 
 use super::copy;
 use super::files::{MappedFiles, of_file};
 use crate::error::Result;
-use crate::image::contents::{self, Contents, Stretch, cover};
+use crate::image::contents::{Contents, Stretch, cover};
 use crate::image::inside::{Mapping, MappingKind, Memory};
+use crate::inspect::dumped::Dumped;
 
 /// That of the machines whose images are read.
 pub(super) const PAGE_SIZE: u64 = 4096;
@@ -47,15 +46,10 @@ impl Segment {
 
 impl Segments {
     pub(super) fn of(images: &Path, pid: i32, memory: &Memory, files: &MappedFiles) -> Result<Segments> {
-        let own = contents::of_process(images, pid.unsigned_abs())?;
-        let mut shared = HashMap::new();
+        let held = Dumped::of(images, pid, memory)?;
         let mut segments = Segments { all: Vec::new(), missing: 0 };
         for mapping in &memory.mappings {
-            let of_others = match mapping.shared {
-                Some(id) => shown(mapping, shared_memory(images, id, &mut shared)?),
-                None => Vec::new(),
-            };
-            let dumped = cover(mapping.start..mapping.end, &[&own, &of_others]);
+            let dumped = held.within(mapping, mapping.start..mapping.end);
             segments.missing += dumped.iter().map(missing).sum::<u64>();
             let layers = [&dumped[..], &files.layer(mapping), &[bottom(mapping)]];
             split(mapping, cover(mapping.start..mapping.end, &layers), &mut segments.all);
@@ -90,28 +84,6 @@ impl Segments {
         }
         Ok(found)
     }
-}
-
-/// Shared memory that was looked at, by its number.
-type Shared = HashMap<u64, Vec<Stretch>>;
-
-fn shared_memory<'a>(images: &Path, id: u64, known: &'a mut Shared) -> Result<&'a [Stretch]> {
-    Ok(match known.entry(id) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(contents::of_shared(images, id)?),
-    })
-}
-
-/// What a mapping shows of shared memory, by address.
-fn shown(mapping: &Mapping, memory: &[Stretch]) -> Vec<Stretch> {
-    let offset = mapping.offset_bytes.0;
-    let shown = cover(offset..offset.saturating_add(mapping.size().0), &[memory]);
-    let moved = |it: Stretch| Stretch {
-        start: it.start - offset + mapping.start,
-        end: it.end - offset + mapping.start,
-        ..it
-    };
-    shown.into_iter().map(moved).collect()
 }
 
 /// How much of a stretch was left to other images that aren't there, or to be fetched.
