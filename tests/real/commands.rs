@@ -101,7 +101,8 @@ fn an_empty_store_and_a_wrong_target_are_told_apart() {
 #[test]
 fn usage_errors_end_with_status_two() {
     let lab = Lab::new();
-    for wrong in [&["frobnicate"][..], &["restore", "--nope"], &["trigger"], &[]] {
+    let misspelt = ["run", "--evry", "5m", "--", "true"];
+    for wrong in [&["frobnicate"][..], &["restore", "--nope"], &["trigger"], &misspelt, &[]] {
         let output = lab.run(wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
         assert!(text(&output.stderr).contains("Usage: selfdump"), "{wrong:?}: {output:?}");

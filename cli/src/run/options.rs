@@ -1,7 +1,7 @@
 //! What can be said on the command line, and what it means to the library.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -121,6 +121,14 @@ pub enum Progress {
 }
 
 impl Args {
+    /// A first word that looks like an option of ours, and is none: misspelt, most likely. A front-end may have an
+    /// option of its own there, which names a module.
+    pub fn unknown_option(&self, front: &Front) -> Option<&OsStr> {
+        let first = self.command.first()?;
+        let is_module = front.scripts.as_ref().is_some_and(|scripts| first == scripts.module);
+        (!is_module && first.as_encoded_bytes().starts_with(b"-")).then_some(first)
+    }
+
     /// What the library is to do.
     pub fn order(&self, front: &Front) -> Result<Order> {
         let started = front.start(&self.command);
