@@ -12,8 +12,9 @@ use crate::{StoreArgs, output};
 
 /// List checkpoints, newest first
 ///
-/// State: `good` and `forensic` by the manifest and the sizes of the files, which aren't read for this; `damaged`; and
-/// `partial` for what is being written, or was left by a crash.
+/// State: `good` and `forensic` by the manifest and the sizes of the files, which aren't read for this (of more than a
+/// thousand checkpoints, by the size of the largest file); `damaged`; and `partial` for what is being written, or was
+/// left by a crash.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A program's NAME, an id from the list, or a FOLDER: a store, an instance or one checkpoint [default: all]
@@ -31,6 +32,7 @@ pub struct Args {
 struct Listing<'a> {
     format_version: u32,
     size_bytes: Bytes,
+    files_looked_at: &'static str,
     checkpoints: Vec<Row<'a>>,
 }
 
@@ -59,11 +61,13 @@ pub fn run(args: &Args) -> Result<()> {
     let size: Bytes =
         listed.iter().filter_map(|listed| listed.summary.as_ref()).map(|about| about.size).sum();
     if args.json {
-        let checkpoints = listed.iter().map(row).collect();
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&Listing { format_version: 1, size_bytes: size, checkpoints })?
-        );
+        let listing = Listing {
+            format_version: 1,
+            size_bytes: size,
+            files_looked_at: if looks_at_each(&listed) { "each" } else { "largest" },
+            checkpoints: listed.iter().map(row).collect(),
+        };
+        println!("{}", serde_json::to_string_pretty(&listing)?);
     } else if listed.is_empty() {
         let place = args.target.as_ref().unwrap_or(&store);
         println!(
@@ -74,6 +78,10 @@ pub fn run(args: &Args) -> Result<()> {
         print(&listed, size);
     }
     Ok(())
+}
+
+fn looks_at_each(listed: &[Listed]) -> bool {
+    listed.len() <= listing::EACH_FILE_UP_TO
 }
 
 fn row(listed: &Listed) -> Row<'_> {
@@ -134,6 +142,11 @@ fn print(listed: &[Listed], size: Bytes) {
     let whole = output::counted(listed.len() - partial, "checkpoint");
     let drafts = if partial > 0 { format!(", and {partial} partial") } else { String::new() };
     println!("{whole} in all: {size}{drafts}");
+    if !looks_at_each(listed) {
+        println!(
+            "Of so many only the largest file of each was looked at; `selfdump list` of fewer looks at all."
+        );
+    }
     for (one, problem) in listed.iter().filter_map(|one| Some((one, problem(one)?))) {
         println!("{}: {problem}", one.id);
     }

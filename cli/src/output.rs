@@ -46,14 +46,16 @@ const WIDTH: usize = 80;
 
 /// Prints a table without the blanks that its last column is padded with, and closer together where it would be too wide.
 pub fn print_table(table: &mut Table) {
-    if table.lines().any(|line| line.trim_end().chars().count() > WIDTH) {
+    let mut lines: Vec<String> = table.lines().collect();
+    if lines.iter().any(|line| line.trim_end().chars().count() > WIDTH) {
         table.column_iter_mut().for_each(|column| {
             column.set_padding((0, 1));
         });
+        lines = table.lines().collect();
     }
-    for line in table.lines() {
-        println!("{}", line.trim_end());
-    }
+    // At once: standard output is written line by line otherwise, and there may be ten thousand.
+    let text: String = lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect();
+    print!("{text}");
 }
 
 /// What is known of a failure besides its message: CRIU's words, its log, and what to do.

@@ -1,6 +1,7 @@
 //! What there is in a store, at a glance: for lists of thousands of checkpoints.
 //!
-//! Of each manifest only what a list tells is kept, and of each file only its size is looked at. All processors take part.
+//! Of each manifest only what a list tells is kept, and of each file only its size is looked at; of very many checkpoints
+//! only the size of the largest file, the one with the memory. All processors take part.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,12 @@ pub struct Listed {
     pub taken: Option<SystemTime>,
 }
 
-/// Whether a checkpoint can be restored from, judged by its manifest and the sizes of its files.
+/// How many checkpoints a list may have for each file of each to be looked at. The kernel takes a microsecond to find a
+/// file, and a checkpoint has some twenty, so that of ten thousand this alone takes longer than all else.
+pub const EACH_FILE_UP_TO: usize = 1000;
+
+/// Whether a checkpoint can be restored from, judged by its manifest and the sizes of its files: of all, or in a list of
+/// more than [`EACH_FILE_UP_TO`] checkpoints of the largest.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum State {
@@ -92,9 +98,19 @@ pub struct Summary {
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where there is no such target.
 pub fn list(store: &Path, target: Option<&Path>) -> Result<Vec<Listed>> {
     let found = catalogue::folders(store, target)?;
-    let mut listed = in_parallel(&found, &look);
+    let files = if found.len() <= EACH_FILE_UP_TO { Files::Each } else { Files::Largest };
+    Ok(look_at(&found, files))
+}
+
+/// The same for who decides by it what is deleted: each file is looked at, however many there are.
+pub(super) fn list_for_good(store: &Path, target: Option<&Path>) -> Result<Vec<Listed>> {
+    Ok(look_at(&catalogue::folders(store, target)?, Files::Each))
+}
+
+fn look_at(found: &[Found], files: Files) -> Vec<Listed> {
+    let mut listed = in_parallel(found, &|found| look(found, files));
     listed.sort_by_key(|listed| std::cmp::Reverse(listed.taken));
-    Ok(listed)
+    listed
 }
 
 /// Has the processors share the work; the order stays.
@@ -112,17 +128,24 @@ fn in_parallel<T: Sync, U: Send>(items: &[T], look: &(impl Fn(&T) -> U + Sync)) 
     })
 }
 
-fn look(found: &Found) -> Listed {
+/// Which files of a checkpoint are looked at.
+#[derive(Clone, Copy)]
+enum Files {
+    Each,
+    Largest,
+}
+
+fn look(found: &Found, files: Files) -> Listed {
     match found {
-        Found::Checkpoint(path) => checkpoint(path),
+        Found::Checkpoint(path) => checkpoint(path, files),
         Found::Draft(path) => partial(path),
     }
 }
 
-fn checkpoint(path: &Path) -> Listed {
+fn checkpoint(path: &Path, files: Files) -> Listed {
     let read = manifest::read_text(path).and_then(|text| {
         let lean: Lean<'_> = manifest::parse(path, &text)?;
-        let state = match lean.glance(path) {
+        let state = match lean.glance(path, files) {
             Err(error) => State::Damaged(error),
             Ok(()) if lean.forensic => State::Forensic,
             Ok(()) => State::Good,
@@ -207,13 +230,17 @@ impl manifest::Versioned for Lean<'_> {
 }
 
 impl Lean<'_> {
-    /// Compares the size of every file, without reading any.
-    fn glance(&self, path: &Path) -> Result<()> {
+    /// Compares the sizes of files, without reading any.
+    fn glance(&self, path: &Path, files: Files) -> Result<()> {
         let folder = disk::Folder::open(path).map_err(|source| Error::io("open", path, source))?;
-        self.files.iter().try_for_each(|file| {
+        let as_told = |file: &LeanFile<'_>| {
             let name = Path::new(file.path.as_ref());
             manifest::compare(path, name, file.size, folder.size_of(name))
-        })
+        };
+        match files {
+            Files::Each => self.files.iter().try_for_each(as_told),
+            Files::Largest => self.files.iter().max_by_key(|file| file.size).map_or(Ok(()), as_told),
+        }
     }
 }
 

@@ -324,8 +324,10 @@ fn hex(checksum: u128) -> String {
 }
 
 fn read_bounded(path: &Path) -> Result<String> {
+    /// Most are smaller, and are read at once.
+    const MOST: usize = 16 << 10;
     let read = || -> io::Result<String> {
-        let mut text = String::new();
+        let mut text = String::with_capacity(MOST);
         File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
         Ok(text)
     };

@@ -99,7 +99,7 @@ pub struct Fate {
 ///
 /// [`ErrorKind::NotFound`] where there is no such target.
 pub fn plan(store: &Path, target: Option<&Path>, limits: &Limits) -> Result<Vec<Fate>> {
-    let listed = listing::list(store, target)?;
+    let listed = listing::list_for_good(store, target)?;
     if target.is_some() && listed.len() == 1 && listed[0].path == store.join(target.unwrap_or(store)) {
         return Err(Error::new(ErrorKind::NotFound, "one checkpoint has no older ones")
             .with_hint("name a program, an instance or a store: `selfdump prune NAME`"));

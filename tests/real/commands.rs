@@ -3,14 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use selfdump::ErrorKind;
+use selfdump::{ErrorKind, listing};
 use serde_json::Value;
 
 use crate::afterlife::{Alone, bring_back, is_there};
-use crate::harness::{Lab, Restored, Subject, USR2, died_of, eventually, manifest, number, program};
+use crate::harness::{
+    Lab, Restored, Subject, USR2, died_of, eventually, manifest, number, program, succeeds,
+};
 
 const TERM: i32 = libc::SIGTERM;
 
@@ -79,6 +81,43 @@ fn list_shows_what_there_is_newest_first() {
     let damaged = json(&lab.run(["list", "--json"]));
     assert_eq!(damaged["checkpoints"][0]["state"], "damaged");
     assert!(damaged["checkpoints"][0]["problem"].as_str().unwrap().contains("inventory.img"));
+}
+
+#[test]
+fn of_very_many_a_list_looks_at_the_largest_file_alone_and_says_so() {
+    let lab = Lab::new();
+    drop(chain_with(&lab, 1));
+    let original = lab.checkpoints().pop().unwrap();
+    let instance = original.parent().unwrap().to_owned();
+    let copy = |number: usize| instance.join(format!("{number:06}"));
+    for number in 2..=listing::EACH_FILE_UP_TO + 1 {
+        succeeds(Command::new("cp").arg("-al").args([&original, &copy(number)]));
+    }
+    // The copies are links, so a file is cut in one place alone by putting another one there.
+    let cut = |file: PathBuf| {
+        let half = std::fs::read(&file).map(|bytes| bytes[..bytes.len() / 2].to_owned()).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(file, half).unwrap();
+    };
+    cut(copy(2).join("images/pages-1.img"));
+    cut(copy(3).join("images/inventory.img"));
+    let state = |listing: &Value, number: usize| -> String {
+        let rows = listing["checkpoints"].as_array().unwrap().iter();
+        let row = rows.clone().find(|row| row["path"] == copy(number).to_str().unwrap());
+        row.unwrap()["state"].as_str().unwrap().to_owned()
+    };
+    let all = json(&lab.run(["list", "--json"]));
+    assert_eq!([2, 3, 4].map(|number| state(&all, number)), ["damaged", "good", "good"]);
+    assert_eq!(all["files_looked_at"], "largest");
+    assert!(text(&lab.run(["list"]).stdout).contains("only the largest file of each was looked at"));
+
+    let one = json(&lab.run(["list", copy(3).to_str().unwrap(), "--json"]));
+    assert_eq!(state(&one, 3), "damaged", "a short list looks at all");
+    assert_eq!(one["files_looked_at"], "each");
+    let pruned = json(&lab.run(["prune", "--keep", "1", "--dry-run", "--json"]));
+    let rows = pruned["checkpoints"].as_array().unwrap();
+    let kept_as_damaged = rows.iter().filter(|row| row["reason"] == "damaged").count();
+    assert_eq!(kept_as_damaged, 2, "what is deleted is decided by all files");
 }
 
 #[test]
