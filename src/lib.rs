@@ -55,6 +55,9 @@
 //! the program alone. Where several copies of this library are in one process, one of them is installed: that which
 //! the program calls, else that which it links, else the preloaded one.
 //!
+//! The feature `inspect` is for those who look at checkpoints from outside, as the command does; a program that is
+//! checkpointed is built sooner without.
+//!
 //! # When a checkpoint is made
 //!
 //! When it is asked for: by the checkpoint signal, by a call, by the exit signal (a checkpoint, and then the end:
@@ -112,6 +115,10 @@ pub mod metrics;
 mod config;
 
 pub mod criu;
+#[cfg_attr(
+    not(feature = "inspect"),
+    allow(dead_code, unused_imports, reason = "a checkpoint needs a few of the images alone")
+)]
 mod image;
 mod store;
 mod trigger;
@@ -120,6 +127,7 @@ mod checkpoint;
 pub mod prometheus;
 pub mod restore;
 
+#[cfg(feature = "inspect")]
 pub mod inspect;
 
 pub mod supervise;

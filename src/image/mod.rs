@@ -27,7 +27,9 @@
 //! them. So nothing in them is believed: sizes are bounded, ids must be there, and what is wrong is an error
 //! of the kind [`Damaged`](crate::ErrorKind::Damaged) that names the file and the place in it.
 
+#[cfg(feature = "inspect")]
 pub(crate) mod consistency;
+#[cfg(feature = "inspect")]
 pub(crate) mod contents;
 mod descriptor;
 mod file;
@@ -35,13 +37,16 @@ mod images;
 pub(crate) mod inside;
 mod kind;
 mod memory;
+#[cfg(feature = "inspect")]
 pub(crate) mod raw;
 mod resize;
 mod stats;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "inspect")]
 mod text;
 mod tree;
+#[cfg(feature = "inspect")]
 mod unknown;
 mod wire;
 

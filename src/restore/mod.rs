@@ -31,6 +31,7 @@ pub use files::{FileAction, FilePlan};
 pub use guard::Guard;
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
+#[cfg(feature = "inspect")]
 pub(crate) use stdio::{Place, places};
 
 use crate::config::{self, FileRule};

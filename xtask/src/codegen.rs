@@ -61,10 +61,10 @@ fn generate(root: &Path) -> Result<HashMap<String, String>> {
         }
     }
     let mut config = prost_build::Config::new();
-    // What is in an image can be shown as it stands there.
-    config.type_attribute(".images", "#[derive(serde::Serialize)]");
+    // What is in an image can be shown as it stands there, by those who look into it.
+    config.type_attribute(".images", looked_into("derive(serde::Serialize)"));
     for field in byte_fields(&descriptors.file) {
-        config.field_attribute(field, "#[serde(serialize_with = \"super::text::serialize\")]");
+        config.field_attribute(field, looked_into("serde(serialize_with = \"super::text::serialize\")"));
     }
     let requests = descriptors
         .file
@@ -76,6 +76,11 @@ fn generate(root: &Path) -> Result<HashMap<String, String>> {
         .into_iter()
         .map(|(module, code)| (module.parts().collect::<Vec<_>>().join("."), code))
         .collect())
+}
+
+/// An attribute that is there with the feature that looking into checkpoints takes.
+fn looked_into(attribute: &str) -> String {
+    format!("#[cfg_attr(feature = \"inspect\", {attribute})]")
 }
 
 /// The fields of the type `bytes` of the images, which no attribute of a type reaches.
