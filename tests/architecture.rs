@@ -20,7 +20,7 @@ const ORDER: [&[&str]; 16] = [
     &["install"],
     &["status"],
     &["ask", "doctor"],
-    &["auto"],
+    &["auto", "fuzzing"],
     &["lib"],
 ];
 

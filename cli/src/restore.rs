@@ -60,6 +60,10 @@ pub struct Args {
     /// Go on where the program's build, the processor or the memory is not what the program needs
     #[arg(long)]
     force: bool,
+    /// Restore a checkpoint that others can have written as well, as another user's: whoever can has whatever they like
+    /// run with your rights
+    #[arg(long)]
+    trust: bool,
     /// Tell what would become of the files, and restore nothing
     #[arg(long)]
     dry_run: bool,
@@ -134,7 +138,7 @@ pub fn run(args: &Args, front: &Front, arguments: &[OsString]) -> Result<()> {
     options.inherit = args.inherit.iter().cloned().collect();
     options.detached = args.detach;
     options.has_ended = args.has_ended;
-    options.force = args.force;
+    (options.force, options.trust) = (args.force, args.trust);
     options.keep_tcp = args.tcp == Tcp::Keep;
     options.files.splice(0..0, args.files.iter().cloned());
     let (store, target) = (store.as_path(), args.target.as_deref());
@@ -265,9 +269,9 @@ fn dry_run(entry: &Entry, options: &restore::Options, json: bool) -> Result<()> 
         return Ok(());
     }
     println!("{} would be restored, and of its files", entry.id());
-    if let Err(error) =
-        restore::check_fit(entry).or_else(|error| if options.force { Ok(()) } else { Err(error) })
-    {
+    let fits = if options.force { Ok(()) } else { restore::check_fit(entry) };
+    let is_trusted = if options.trust { Ok(()) } else { restore::check_trust(entry) };
+    for error in [is_trusted, fits].into_iter().filter_map(Result::err) {
         println!("  but {}", error.chain());
         println!("    help: {}", error.hint().unwrap_or_default());
     }

@@ -12,8 +12,9 @@ use crate::{StoreArgs, output};
 /// Check checkpoints: every byte, what the images say, and whether a restore can be expected here
 ///
 /// Checked are the checksum of every file, that each image can be read and refers to nothing that isn't there, that
-/// the memory is all there, that the files which the program had open are as they have to be, and that its build, the
-/// processor and the free memory fit. The exit status is 0 only if all of it is so of every checkpoint that is named.
+/// the memory is all there, that the files which the program had open are as they have to be, that its build, the
+/// processor and the free memory fit, and that nobody else can have written it. The exit status is 0 only if all of it
+/// is so of every checkpoint that is named.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A program's NAME, an id from the list, or a FOLDER: a store, an instance or one checkpoint [default: all]
@@ -91,6 +92,7 @@ fn name(check: Check) -> &'static str {
         Check::Pages => "pages",
         Check::OpenFiles => "open files",
         Check::Fit => "fits here",
+        Check::Trust => "only ours",
         _ => "other",
     }
 }

@@ -14,6 +14,7 @@ use crate::frozen::Needs;
 use crate::sys;
 use crate::sys::message::{self, Received};
 use crate::sys::spawn::{self, Leash};
+use crate::sys::trust::{self, Refusal};
 
 /// How long anything but a dump or a restore may take.
 const SMALL_REQUEST: Duration = Duration::from_secs(30);
@@ -80,13 +81,23 @@ pub enum Dumped {
 }
 
 impl Connection {
-    /// Connects to a running service.
+    /// Connects to a running service: one of root's or of our own, at a socket that nobody else can have put there. It
+    /// gets to see all that the program has in its memory.
     pub fn service(socket: &Path, timeout: Duration) -> Result<Connection> {
+        if let Err(Refusal::Distrust(distrust)) = trust::file(socket) {
+            return Err(explain::untrusted(socket, &distrust.to_string()));
+        }
         let connected = message::connect(socket, Instant::now() + timeout.min(SMALL_REQUEST));
         let peer = Peer::Service { socket: socket.to_owned() };
-        match connected {
-            Ok(socket) => Ok(Connection { socket, peer, timeout }),
-            Err(source) => Err(explain::unreachable(socket, source)),
+        let connection = match connected {
+            Ok(socket) => Connection { socket, peer, timeout },
+            Err(source) => return Err(explain::unreachable(socket, source)),
+        };
+        match connection.service_user()? {
+            Some(user) if user != 0 && user != sys::process::user().1 => {
+                Err(explain::untrusted(socket, &format!("user {user} listens there")))
+            }
+            _ => Ok(connection),
         }
     }
 
@@ -119,6 +130,13 @@ impl Connection {
         let pid = spawn::child(program, &["swrk", &argument], &given, terminal)
             .map_err(|source| explain::unstartable(program, source))?;
         Ok(Connection { socket, peer: Peer::Child { program: program.to_owned(), pid }, timeout })
+    }
+
+    /// One with whoever has the other end of a socket.
+    #[cfg(fuzzing)]
+    pub(crate) fn over(socket: OwnedFd) -> Connection {
+        let peer = Peer::Service { socket: PathBuf::from("/fuzzing") };
+        Connection { socket, peer, timeout: SMALL_REQUEST }
     }
 
     /// Who answers, for people: a program's path or a service's socket.

@@ -170,6 +170,15 @@ pub(super) fn silence(
     error.with_criu(failure)
 }
 
+/// The error for a socket that others can have put there.
+pub(super) fn untrusted(socket: &Path, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Permission,
+        format!("the socket {} is not asked for dumps, since others can have put it there: {why}", socket.display()),
+    )
+    .with_hint("the socket and the folders above it have to be root's or yours, and writable by nobody else (`chown root`, `chmod go-w`); or leave SELFDUMP_SERVICE unset")
+}
+
 /// The error for a service that can't be connected to.
 pub(super) fn unreachable(socket: &Path, source: io::Error) -> Error {
     let (kind, hint) = match source.kind() {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::Setup;
 use crate::criu::{STANDARD_SERVICE, on_path, programs};
+use crate::error::Error;
 use crate::frozen::Bytes;
-use crate::store::runtime;
+use crate::store::{entrance, runtime};
 use crate::sys::{self, disk, machine, procfs, task, xattr};
 
 /// Everything that is judged of a machine.
@@ -49,6 +50,8 @@ pub(super) struct Folder {
     pub(super) nearest: PathBuf,
     /// Why nothing can be written there.
     pub(super) unwritable: Option<String>,
+    /// Who else can write there, or put another folder in its place.
+    pub(super) distrusted: Option<Error>,
 }
 
 /// The store, and what holds it.
@@ -106,7 +109,8 @@ fn folder(path: &Path) -> Folder {
     let found = fs::metadata(path).ok().map(|found| (found.uid(), found.mode() & 0o7777));
     let nearest = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     let unwritable = make_a_folder(nearest).err().map(|error| error.to_string());
-    Folder { path: path.to_owned(), found, nearest: nearest.to_owned(), unwritable }
+    let distrusted = entrance::look(nearest, 0).err();
+    Folder { path: path.to_owned(), found, nearest: nearest.to_owned(), unwritable, distrusted }
 }
 
 /// Whether something can be made there is asked by doing it: for root, modes tell nothing. It is gone at once.

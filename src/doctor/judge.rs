@@ -1,7 +1,7 @@
 //! What follows from the facts about a machine.
 
-use super::Finding;
 use super::facts::{Folder, Machine, Service, Store};
+use super::{Finding, Verdict};
 use crate::frozen::Bytes;
 
 /// Capabilities by their numbers (linux/capability.h).
@@ -27,8 +27,8 @@ pub(super) fn machine(facts: &Machine) -> Vec<Finding> {
     found.push(firewall(facts));
     found.push(tools(&facts.missing_tools));
     found.push(kernel_data(facts.run_is_in_memory));
-    found.extend(store(&facts.store, facts.user));
-    found.push(runtime(&facts.runtime, facts.user));
+    found.extend(store(&facts.store));
+    found.push(runtime(&facts.runtime));
     found
 }
 
@@ -211,11 +211,11 @@ fn kernel_data(run_is_in_memory: bool) -> Finding {
     }
 }
 
-fn store(store: &Store, user: u32) -> Vec<Finding> {
+fn store(store: &Store) -> Vec<Finding> {
     const CHECK: &str = "store";
     let Store { folder, .. } = store;
     let at = folder.path.display();
-    let mut found = vec![access(CHECK, folder, user)];
+    let mut found = vec![access(CHECK, folder)];
     let kind = store.file_system.as_deref().unwrap_or("a file system without a name");
     let blocks = if store.shares_blocks { ", which shares blocks (reflink)" } else { "" };
     found.push(match (store.is_in_memory, store.is_an_overlay) {
@@ -249,28 +249,21 @@ fn store(store: &Store, user: u32) -> Vec<Finding> {
     found
 }
 
-fn runtime(folder: &Folder, user: u32) -> Finding {
-    access("runtime folder", folder, user)
+fn runtime(folder: &Folder) -> Finding {
+    access("runtime folder", folder)
 }
 
 /// Whether a folder is ours alone, or can be made so.
-fn access(check: &'static str, folder: &Folder, user: u32) -> Finding {
+fn access(check: &'static str, folder: &Folder) -> Finding {
     let at = folder.path.display();
+    if let Some(error) = &folder.distrusted {
+        return Finding::of(check, Verdict::Failed, error);
+    }
     match (folder.found, &folder.unwritable) {
-        (Some((owner, _)), _) if owner != user && user != 0 => Finding::failed(
-            check,
-            format!("{at} is user {owner}'s"),
-            format!("chown {user} {at}, or name another folder (SELFDUMP_DIR for the store)"),
-        ),
         (_, Some(why)) => Finding::failed(
             check,
             format!("nothing can be written to {}: {why}", folder.nearest.display()),
             "name another folder with SELFDUMP_DIR",
-        ),
-        (Some((_, mode)), None) if mode & 0o022 != 0 => Finding::failed(
-            check,
-            format!("others can write to {at} (mode {mode:04o})"),
-            format!("chmod 700 {at}"),
         ),
         (Some((_, mode)), None) if mode & 0o055 != 0 => Finding::warning(
             check,

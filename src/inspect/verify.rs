@@ -54,6 +54,8 @@ pub enum Check {
     OpenFiles,
     /// The program and its libraries, the processor and the memory of this machine.
     Fit,
+    /// Who can have written it: nobody but root and who asks.
+    Trust,
 }
 
 /// What came of a check.
@@ -102,6 +104,9 @@ pub fn verify(entry: &Entry, options: &Options) -> Verification {
         with_manifest(Check::OpenFiles, &|| open_files(entry, options)),
         with_manifest(Check::Fit, &|| {
             restore::check_fit(entry).map(|()| "program, processor, free memory".to_owned())
+        }),
+        with_manifest(Check::Trust, &|| {
+            restore::check_trust(entry).map(|()| "nobody else can have written it".to_owned())
         }),
     ];
     Verification { results }

@@ -199,7 +199,7 @@ fn looks(file: &fs::Metadata) -> io::Result<Looks> {
 fn save(path: &Path, from: u64, to: &Path) -> io::Result<()> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(from))?;
-    let mut saved = File::create_new(to)?;
+    let mut saved = disk::create_private(to)?;
     io::copy(&mut file, &mut saved)?;
     saved.sync_all()
 }

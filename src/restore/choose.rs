@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::catalogue::{self, Entry};
+use crate::store::{entrance, layout};
 
 /// The checkpoints of a target in `store`, newest first: a NAME, an id (NAME/INSTANCE/NUMBER), or a folder,
 /// which may be a store, an instance or one checkpoint, wherever it was moved to. No target is all.
@@ -35,6 +36,17 @@ pub fn newest_good(
         }
     }
     Err(none_is_whole(count, target.unwrap_or(store)))
+}
+
+/// Whether nobody but root and we can have written a checkpoint.
+///
+/// # Errors
+///
+/// [`ErrorKind::Permission`] where others can, with what lets them.
+pub fn check_trust(entry: &Entry) -> Result<()> {
+    let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    let files = manifest.files.iter().map(|file| Path::new(&file.path));
+    entrance::trust(&entry.path, files.chain([Path::new(layout::MANIFEST)]))
 }
 
 /// The checkpoints of a target to go on from, newest first: there is one.

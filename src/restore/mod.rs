@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals, in_a_pid_namespace};
-pub use choose::{find, newest_good};
+pub use choose::{check_trust, find, newest_good};
 pub use files::{FileAction, FilePlan};
 pub use guard::Guard;
 pub(crate) use relay::PassingOn;
@@ -81,6 +81,9 @@ pub struct Options {
     pub has_ended: bool,
     /// It is not looked whether the program fits here: its build and its libraries', the processor, the memory.
     pub force: bool,
+    /// It is not looked whether others than root and we can have written the checkpoint: whoever can has whatever
+    /// they like run with our rights.
+    pub trust: bool,
     /// Who ends the program when this process is gone before it.
     pub guard: Option<Arc<Guard>>,
 }
@@ -117,6 +120,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         keep_tcp: false,
         has_ended: false,
         force: false,
+        trust: false,
         guard: None,
     };
     Ok((settings.dir, options))
@@ -239,6 +243,9 @@ pub fn has_ended(entry: &Entry) -> Result<bool> {
 /// fit here ([`check_fit`]), and whatever else CRIU meets. Files are then as they were before.
 pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    if !options.trust {
+        check_trust(entry)?;
+    }
     if !options.force {
         check_fit(entry)?;
     }
@@ -400,7 +407,8 @@ fn has_come_and_gone(manifest: &Manifest, error: &Error) -> bool {
 /// CRIU compares build ids itself, and can be told to look at sizes alone only by a file.
 fn without_build_ids(work: &Path) -> Result<PathBuf> {
     let path = work.join("criu.conf");
-    fs::write(&path, "file-validation filesize\n").map_err(|source| Error::io("write", &path, source))?;
+    sys::disk::write_new(&path, b"file-validation filesize\n")
+        .map_err(|source| Error::io("write", &path, source))?;
     Ok(path)
 }
 

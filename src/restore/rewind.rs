@@ -106,7 +106,7 @@ fn note(folder: &Path, changes: &[Change]) -> Result<()> {
     let path = folder.join(layout::CUT_NOTE);
     let text =
         serde_json::to_vec_pretty(&Note { format_version: 1, files: changes }).map_err(io::Error::from);
-    text.and_then(|text| fs::write(&path, text))
+    text.and_then(|text| disk::write_new(&path, &text))
         .and_then(|()| disk::sync(&path))
         .and_then(|()| disk::sync(folder))
         .map_err(|source| Error::io("write", &path, source))

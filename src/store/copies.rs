@@ -18,7 +18,7 @@ impl Draft {
         disk::write_script(&path, script).map_err(|source| Error::io("write", &path, source))?;
         let config = self.criu_config();
         // A path from the root would have to be quoted, and CRIU takes what is behind a # for a comment even then.
-        fs::write(&config, format!("action-script ../{}\n", layout::COPY_SCRIPT))
+        disk::write_new(&config, format!("action-script ../{}\n", layout::COPY_SCRIPT).as_bytes())
             .map_err(|source| Error::io("write", &config, source))
     }
 

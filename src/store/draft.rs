@@ -6,10 +6,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::entrance;
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
 use super::manifest::{self, FileEntry, Manifest};
@@ -43,7 +44,7 @@ impl Draft {
     /// Begins the next checkpoint of an instance.
     pub(crate) fn begin(instance: &Instance, life: &Life) -> Result<Draft> {
         let folder = instance.folder();
-        disk::make_all_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
+        entrance::make(&folder, 2)?;
         let draft = claim(instance, highest_number(&folder)? + 1)?;
         match draft.furnish(life) {
             Ok(()) => Ok(draft),
@@ -121,6 +122,7 @@ impl Draft {
         let kept = self.instance.folder().join(layout::FAILED_LOG);
         let log = self.images().join(layout::DUMP_LOG);
         let moved = fs::rename(&log, &kept).is_ok();
+        let _ = disk::close_to_others(&kept);
         self.remove();
         moved.then_some(kept)
     }
@@ -160,7 +162,7 @@ impl Draft {
         let files = manifest::list_files(&folder)?;
         let sealed = files.iter().filter(|file| *file != Path::new(layout::OWNER)).map(|file| {
             // The files of a root service are not ours to change; the folder around them is closed.
-            let _ = fs::set_permissions(folder.join(file), fs::Permissions::from_mode(0o600));
+            let _ = disk::close_to_others(&folder.join(file));
             manifest::describe(&folder, file)
         });
         sealed.collect()
@@ -266,6 +268,10 @@ pub(super) fn delete_folder(checkpoint: &Path) -> io::Result<()> {
 pub(crate) fn sweep(instance: &Instance) {
     let Ok(here) = Here::look() else { return };
     let program = instance.store.join(&instance.name);
+    // What others may have laid there is not to lead us to what is ours elsewhere.
+    if entrance::look(&program, 1).is_err() {
+        return;
+    }
     for name in names(&program).unwrap_or_default().into_iter().filter(|name| layout::is_instance(name)) {
         let folder = program.join(&name);
         sweep_instance(&folder, &here);

@@ -63,10 +63,7 @@ impl Ready {
 
 /// Takes what lies ready for a life that came back from `checkpoint`.
 pub(crate) fn take(life: &Life, checkpoint: &str) -> BTreeMap<String, String> {
-    let folder = runtime::folder();
-    if !runtime::is_private(&folder) {
-        return BTreeMap::new();
-    }
+    let Some(folder) = runtime::to_read() else { return BTreeMap::new() };
     let path = layout::handover(&folder, life.pid_namespace, life.pid);
     let Ok(text) = fs::read(&path) else { return BTreeMap::new() };
     let _ = fs::remove_file(&path);

@@ -18,6 +18,7 @@ use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process, unix_micros};
 use crate::report::Cause;
+use crate::sys::disk;
 
 /// The version of the format that is written, and the only one that is read.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -119,7 +120,7 @@ struct Envelope<Raw> {
 }
 
 /// What can be read from a manifest, which tells the version that it was written as.
-pub(super) trait Versioned {
+pub(crate) trait Versioned {
     fn format_version(&self) -> u32;
 }
 
@@ -148,16 +149,11 @@ impl Manifest {
     /// Writes it into a checkpoint's folder.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(layout::MANIFEST);
-        let encoded = || -> serde_json::Result<String> {
-            let manifest = RawValue::from_string(serde_json::to_string_pretty(self)?)?;
-            let xxh3_128 = hex(xxhash_rust::xxh3::xxh3_128(manifest.get().as_bytes()));
-            serde_json::to_string(&Envelope { xxh3_128, manifest })
-        };
-        let text = encoded().map_err(|source| {
+        let text = serde_json::to_string_pretty(self).and_then(enveloped).map_err(|source| {
             Error::new(ErrorKind::Io, format!("can't describe the checkpoint {}", self.id))
                 .with_source(source)
         })?;
-        fs::write(&path, text).map_err(|source| Error::io("write", &path, source))
+        disk::write_new(&path, text.as_bytes()).map_err(|source| Error::io("write", &path, source))
     }
 
     /// Reads that of a checkpoint's folder, and checks it against its own checksum.
@@ -198,13 +194,20 @@ impl Manifest {
     }
 }
 
+/// The text of a manifest's file, with the checksum in it.
+pub(crate) fn enveloped(manifest: String) -> serde_json::Result<String> {
+    let manifest = RawValue::from_string(manifest)?;
+    let xxh3_128 = hex(xxhash_rust::xxh3::xxh3_128(manifest.get().as_bytes()));
+    serde_json::to_string(&Envelope { xxh3_128, manifest })
+}
+
 /// The text of the manifest in a checkpoint's folder.
 pub(super) fn read_text(folder: &Path) -> Result<String> {
     read_bounded(&folder.join(layout::MANIFEST))
 }
 
 /// Understands the text of a manifest, as much of it as is asked for, and checks it against its own checksum.
-pub(super) fn parse<'a, T: Deserialize<'a> + Versioned>(folder: &Path, text: &'a str) -> Result<T> {
+pub(crate) fn parse<'a, T: Deserialize<'a> + Versioned>(folder: &Path, text: &'a str) -> Result<T> {
     let damaged = |what: &str| {
         Error::new(ErrorKind::Damaged, format!("{}: {what}", folder.join(layout::MANIFEST).display()))
             .with_hint("use another checkpoint; this one can't be trusted")

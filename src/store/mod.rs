@@ -2,6 +2,7 @@
 //!
 //! - [`layout`]: every path and file name of it, in one place.
 //! - [`life`]: who writes: a run of a program between two restores, and whether it is over.
+//! - `entrance`: who can have written what lies in it.
 //! - [`draft`]: a checkpoint that is being written, and the rename that makes it one.
 //! - `copies`: the part of it in which copies of files are made.
 //! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
@@ -19,6 +20,7 @@
 pub(crate) mod catalogue;
 mod copies;
 pub(crate) mod draft;
+pub(crate) mod entrance;
 pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod life;

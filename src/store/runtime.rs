@@ -27,8 +27,13 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// The same for what is only read: none where others can have written what lies there.
+pub(crate) fn to_read() -> Option<PathBuf> {
+    Some(folder()).filter(|folder| is_private(folder))
+}
+
 /// Whether nobody else can have put into a folder what lies there. Root looks into those of others.
-pub(crate) fn is_private(folder: &Path) -> bool {
+fn is_private(folder: &Path) -> bool {
     fs::symlink_metadata(folder).is_ok_and(|found| {
         found.is_dir()
             && found.mode() & 0o022 == 0

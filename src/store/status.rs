@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::entrance;
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
 use super::runtime;
@@ -199,12 +200,14 @@ impl Status {
         let folder = self.folder.clone();
         // What failed before there was a draft is told in the store as well; a program that tries nothing
         // leaves nothing there.
-        if self.last.is_some() {
-            disk::make_all_private(&folder)
-                .unwrap_or_else(|error| log::debug!("can't make {}: {error}", folder.display()));
-        }
-        if folder.is_dir() {
-            self.write_to(&folder.join(layout::STATUS));
+        let ready = match (&self.last, folder.is_dir()) {
+            (Some(_), _) => entrance::make(&folder, 2),
+            (None, true) => entrance::look(&folder, 2),
+            (None, false) => return self.write_running(),
+        };
+        match ready {
+            Ok(()) => self.write_to(&folder.join(layout::STATUS)),
+            Err(error) => log::debug!("no status is written to the store: {}", error.chain()),
         }
         self.write_running();
     }
@@ -242,7 +245,7 @@ impl Status {
     /// That of the process `pid`, if selfdump runs in it.
     pub(crate) fn of(pid: i32) -> Option<Status> {
         let namespace = Here::look().ok()?.pid_namespace;
-        let status = Status::read(&layout::running(&runtime::folder(), namespace, pid)).ok()?;
+        let status = Status::read(&layout::running(&runtime::to_read()?, namespace, pid)).ok()?;
         status.is_running().then_some(status)
     }
 }
@@ -255,7 +258,8 @@ pub(crate) fn in_folder(instance: &Path) -> Option<Status> {
 /// Those of all processes of this pid namespace that selfdump runs in, as far as this user may know.
 pub(crate) fn running() -> Vec<Status> {
     let Ok(here) = Here::look() else { return Vec::new() };
-    let found = fs::read_dir(runtime::folder()).into_iter().flatten().flatten();
+    let found =
+        runtime::to_read().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     let read = found.filter_map(|entry| Status::read(&entry.path()).ok());
     read.filter(|status| status.life.pid_namespace == here.pid_namespace && !here.is_over(&status.life))
         .collect()
@@ -264,7 +268,8 @@ pub(crate) fn running() -> Vec<Status> {
 /// Deletes what processes left in the runtime folder that have ended since.
 pub(crate) fn sweep() {
     let Ok(here) = Here::look() else { return };
-    for entry in fs::read_dir(runtime::folder()).into_iter().flatten().flatten() {
+    let folder = runtime::to_read().and_then(|folder| fs::read_dir(folder).ok());
+    for entry in folder.into_iter().flatten().flatten() {
         if Status::read(&entry.path()).is_ok_and(|status| here.is_over(&status.life)) {
             let _ = fs::remove_file(entry.path());
         }

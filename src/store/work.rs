@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::config;
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -15,7 +16,9 @@ impl WorkFolder {
     /// Makes one, which nobody else can enter, with its purpose in its name.
     pub(crate) fn make(purpose: &str) -> Result<WorkFolder> {
         let id = sys::procfs::fresh_id().map_err(|source| Error::os("read /proc", source))?;
-        let path = std::env::temp_dir().join(format!("selfdump-{purpose}-{id}"));
+        let temporary = config::environment("TMPDIR").filter(|folder| !folder.is_empty());
+        let temporary = temporary.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        let path = temporary.join(format!("selfdump-{purpose}-{id}"));
         sys::disk::make_private(&path).map_err(|source| Error::io("make", &path, source))?;
         Ok(WorkFolder { path })
     }

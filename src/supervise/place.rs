@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::unix_micros;
-use crate::store::layout;
 use crate::store::manifest::Manifest;
+use crate::store::{entrance, layout};
 use crate::sys::{disk, process, procfs};
 
 /// The folder of all runs of a name, which no other runner has as long as this lives.
@@ -61,7 +61,7 @@ impl Holder {
 impl Place {
     /// Takes the lock.
     pub(super) fn take(folder: &Path, name: &str) -> Result<Place> {
-        disk::make_all_private(folder).map_err(|source| Error::io("make", folder, source))?;
+        entrance::make(folder, 1)?;
         let path = folder.join(layout::RUNNER_LOCK);
         let lock = disk::lock(&path).map_err(|source| Error::io("lock", &path, source))?;
         let lock = lock.ok_or_else(|| taken(&path, name))?;

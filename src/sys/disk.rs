@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags, renameat2};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
@@ -61,10 +61,30 @@ impl Folder {
 
 /// Writes a program that only this user can run, or even read.
 pub(crate) fn write_script(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(path)?;
-    file.write_all(text)?;
+    create(path, 0o700)?.write_all(text)
+}
+
+/// Writes a file that only this user can read. Whatever is there already, a link too, is an error.
+pub(crate) fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
+    create_private(path)?.write_all(text)
+}
+
+/// The same for what is written piece by piece.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    create(path, 0o600)
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     // Whatever the umask took away.
-    file.set_permissions(fs::Permissions::from_mode(0o700))
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
+/// Takes a file's mode away from all but its owner. What a link leads to is left alone.
+pub(crate) fn close_to_others(path: &Path) -> io::Result<()> {
+    let file = fchmodat(AT_FDCWD, path, Mode::from_bits_truncate(0o600), FchmodatFlags::NoFollowSymlink);
+    Ok(file?)
 }
 
 /// Whose a file is, what may be done with it, and when it was written to.
@@ -118,7 +138,10 @@ pub(crate) fn sync(path: &Path) -> io::Result<()> {
 
 /// Makes a folder that only this user can enter. `AlreadyExists` where it is there.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path)
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    // Whatever the umask took away. Nobody else can have put a link in its place: that takes the rights to the folder
+    // above, and who has those has this one.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 /// Makes a folder and those above it, each private and each on the disk before the next.
@@ -150,9 +173,7 @@ pub(crate) struct Lock {
 
 /// Takes the lock of a file that is there for it. None where another process has it.
 pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
-    let file =
-        fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+    match Flock::lock(open_over(path)?, FlockArg::LockExclusiveNonblock) {
         Ok(locked) => Ok(Some(Lock { _file: locked })),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(errno.into()),
@@ -179,10 +200,7 @@ fn replace_with(
     let aside = path.with_extension(format!("{writer}.new"));
     // What a crash has left there, or somebody else has laid there for us to follow.
     let _ = fs::remove_file(&aside);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&aside)
+    let written = create_private(&aside)
         .and_then(|mut file| file.write_all(contents).and_then(|()| finish(&file)))
         .and_then(|()| fs::rename(&aside, path));
     if written.is_err() {

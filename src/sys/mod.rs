@@ -19,6 +19,7 @@
 //! - [`namespace`]: a pid namespace of its own for a command.
 //! - [`elf`]: what an ELF file says of itself.
 //! - [`copies`]: other copies of this library in the same process.
+//! - [`trust`]: whether somebody else can have put there what a path leads to.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
 pub(crate) mod copies;
@@ -39,5 +40,6 @@ pub(crate) mod sock_diag;
 pub(crate) mod spawn;
 pub(crate) mod task;
 pub(crate) mod terminal;
+pub(crate) mod trust;
 pub(crate) mod wake;
 pub(crate) mod xattr;

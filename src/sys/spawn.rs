@@ -135,9 +135,14 @@ fn launch(
 }
 
 /// The environment without what is meant for the program alone: what is preloaded into it does not belong
-/// into CRIU, nor do our own settings.
+/// into CRIU, nor do our own settings. Where the program has more rights than who has started it, nothing of what that
+/// one has set goes on: CRIU runs scripts that a file in HOME names, and programs that it finds on PATH.
 fn environment() -> impl Iterator<Item = OsString> {
-    std::env::vars_os().filter_map(|(name, value)| {
+    let given: Vec<(OsString, OsString)> = match process::is_privileged_start() {
+        true => vec![("PATH".into(), "/usr/sbin".into())],
+        false => std::env::vars_os().collect(),
+    };
+    given.into_iter().filter_map(|(name, value)| {
         let ours = name.as_bytes().starts_with(b"LD_") || name.as_bytes().starts_with(b"SELFDUMP");
         (!ours).then(|| {
             let value = if name == "PATH" { with_system_folders(&value) } else { value };
@@ -223,8 +228,9 @@ fn become_program(launch: &mut Launch) -> c_int {
     // SAFETY: system calls on plain values; the vectors of pointers end with a null pointer, and the
     // strings that they point to live until `launch` returns.
     unsafe {
-        place_descriptors(launch);
+        // Before the first file is made, so that it is readable to us and nobody else.
         libc::umask(0o077);
+        place_descriptors(launch);
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
@@ -285,7 +291,7 @@ unsafe fn place_descriptors(launch: &mut Launch) {
         if let Some(detached) = &launch.detached {
             let null = c"/dev/null".as_ptr();
             redirect(libc::open(null, libc::O_RDONLY), 0);
-            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND;
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOFOLLOW;
             let output = libc::open(detached.output.as_ptr(), flags, 0o600);
             let output = if output < 0 { libc::open(null, libc::O_WRONLY) } else { output };
             libc::dup2(output, 1);

@@ -5,7 +5,7 @@
 //! The reasons are real ones (a service that is stopped, a disk that is full, a worker that is killed); a
 //! scripted service ([`fake`]) stands in only for what the real one can't be made to say.
 
-mod asker;
+pub mod asker;
 pub mod criu;
 pub mod disk;
 mod fake;

@@ -42,5 +42,6 @@ mod run;
 mod seeing;
 mod server;
 mod show;
+mod trust;
 mod units;
 mod verifying;
