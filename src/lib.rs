@@ -142,6 +142,11 @@ pub mod doctor;
 
 pub mod auto;
 
+/// What the fuzz targets need of the inside (docs/fuzzing.md).
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use agent::{Asked, Hold, generation};
 pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule};
 pub use error::{CriuFailure, Error, ErrorKind};

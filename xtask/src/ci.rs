@@ -41,7 +41,7 @@ const STEPS: [Step; 11] = [
     // Not optimized: what they measure is not looked at here.
     Step { name: "benchmarks compile", action: Cargo(&["build", "--benches"], None) },
     Step { name: "examples compile", action: Cargo(&["build", "--examples"], None) },
-    Step { name: "images that no CRIU has written", action: Own(fuzz::briefly) },
+    Step { name: "what nobody would write", action: Own(fuzz::briefly) },
     Step { name: "the demo", action: Own(demo::run) },
     Step { name: "the tests", action: Own(|| test::run(&[])) },
 ];

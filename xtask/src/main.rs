@@ -33,9 +33,9 @@ enum Task {
     Ci,
     /// Build the Python package, install it into a fresh virtualenv and check its types
     Wheel,
-    /// Give the readers of images what no CRIU has written; without a target each for a few seconds
+    /// Give what reads files, answers and settings what nobody would write; without a target each for a minute
     Fuzz {
-        /// `image` or `dump`, of fuzz/
+        /// One of fuzz/: `image`, `dump`, `answer`, `manifest`, `settings`
         target: Option<String>,
         /// Options of libFuzzer's: -runs=N, -max_total_time=SECONDS
         #[arg(last = true)]
