@@ -89,7 +89,7 @@ fn lacking() -> (&'static str, &'static str) {
     } else {
         (
             "it lacks capabilities",
-            "run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, or run as root; `selfdump setup` tells more",
+            "have root run `selfdump setup --rootless`, which makes a CRIU for ordinary users (docs/rootless.md), or run as root",
         )
     }
 }

@@ -5,14 +5,20 @@ use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
 use crate::sys::spawn::SYSTEM_FOLDERS;
+use crate::sys::trust::{self, Refusal};
 
 /// Where a service is expected when none is named: CRIU itself has no other default than its current
 /// folder, so this is the path that its documentation and units use.
 pub const STANDARD_SERVICE: &str = "/run/criu_service.socket";
 
+/// Where the CRIU for ordinary users lies that root makes by `selfdump setup --rootless`.
+pub const SHARED_PREFIX: &str = "/opt/selfdump/criu";
+
 /// The CRIU programs to try, best first: the named one alone, else the one on PATH and then the private
-/// copy that `selfdump setup` makes.
+/// copy that `selfdump setup` makes. For ordinary users the one that root has made for them comes first: others lack the
+/// capabilities, most likely.
 pub fn programs(named: Option<&Path>) -> Result<Vec<PathBuf>> {
     if let Some(named) = named {
         return match is_program(named) {
@@ -21,8 +27,11 @@ pub fn programs(named: Option<&Path>) -> Result<Vec<PathBuf>> {
                 .with_hint("set SELFDUMP_CRIU (or Config::criu) to the path of a criu, or leave it unset; `selfdump setup` gets one")),
         };
     }
-    let found: Vec<PathBuf> = on_path("criu")
+    let shared = Path::new(SHARED_PREFIX).join("bin/criu");
+    let found: Vec<PathBuf> = Some(shared)
+        .filter(|shared| !sys::process::is_root() && sys::disk::is_executable(shared))
         .into_iter()
+        .chain(on_path("criu"))
         .chain(private_prefix().map(|prefix| prefix.join("bin/criu")).filter(|copy| is_program(copy)))
         .collect();
     if found.is_empty() {
@@ -52,6 +61,22 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
         .find(|program| is_program(program))
+}
+
+/// Sees that nobody but root and we can have written a program, which is about to be given rights.
+///
+/// # Errors
+///
+/// [`ErrorKind::Permission`] where others can, [`ErrorKind::Io`] where it can't be looked at.
+pub fn check_trust(program: &Path) -> Result<()> {
+    trust::file(program).map_err(|refusal| match refusal {
+        Refusal::Io(source) => Error::io("look at", program, source),
+        Refusal::Distrust(distrust) => Error::new(
+            ErrorKind::Permission,
+            format!("others could put something else in the place of {}: {distrust}", program.display()),
+        )
+        .with_hint("`chown root` and `chmod go-w` it and the folders above it, or name another place"),
+    })
 }
 
 fn is_program(path: &Path) -> bool {

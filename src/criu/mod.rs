@@ -29,7 +29,7 @@ pub use connection::{Connection, Dumped, Features, Version};
 pub use diagnosis::{Explanation, Line, explain};
 pub use dictionary::{Chapter, DICTIONARY, Rule};
 pub(crate) use locate::on_path;
-pub use locate::{STANDARD_SERVICE, private_prefix, programs};
+pub use locate::{SHARED_PREFIX, STANDARD_SERVICE, check_trust, private_prefix, programs};
 pub use needs::needs;
 pub(crate) use needs::obstacles_of;
 pub(crate) use obstacles::Obstacle;

@@ -47,28 +47,38 @@ fn rights(facts: &Machine) -> Finding {
     let Some((program, capabilities)) = &facts.program_capabilities else {
         return Finding::ok(CHECK, "there is no CRIU that could have them");
     };
-    let setcap =
-        format!("setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip {}", program.display());
+    const REMEDY: &str = "as root run `selfdump setup --rootless`, which makes a CRIU for ordinary users";
     match *capabilities {
         _ if facts.no_new_privileges => Finding::failed(
             CHECK,
             "programs that are started here get no capabilities by their files (no_new_privs)",
             "start the program without NoNewPrivileges= (systemd) or --no-new-privs, or name a service with SELFDUMP_SERVICE",
         ),
-        Some(has_them) if has(has_them, SYS_PTRACE) && has(has_them, CHECKPOINT_RESTORE) => {
-            match has(has_them, SETPCAP) {
-                true => Finding::ok(CHECK, format!("{} has its capabilities by its file", program.display())),
-                false => Finding::warning(
+        Some(has_them) if has(has_them, CHECKPOINT_RESTORE) => {
+            let is_limited = facts.ptrace_scope.is_some_and(|scope| scope > 0);
+            match (has(has_them, SYS_PTRACE) || !is_limited, has(has_them, SETPCAP)) {
+                (false, _) => Finding::failed(
+                    CHECK,
+                    format!(
+                        "{} lacks CAP_SYS_PTRACE, without which this kernel (Yama) lets it trace nobody",
+                        program.display()
+                    ),
+                    "sysctl kernel.yama.ptrace_scope=0; or as root `selfdump setup --rootless --ptrace --group GROUP`, if GROUP is to be trusted as root is (docs/rootless.md)",
+                ),
+                (_, true) => {
+                    Finding::ok(CHECK, format!("{} has its capabilities by its file", program.display()))
+                }
+                (_, false) => Finding::warning(
                     CHECK,
                     format!("{} lacks CAP_SETPCAP: some restores will fail", program.display()),
-                    setcap,
+                    REMEDY,
                 ),
             }
         }
         _ => Finding::failed(
             CHECK,
             format!("{} has no capabilities, and user {} none to give it", program.display(), facts.user),
-            setcap,
+            REMEDY,
         ),
     }
 }

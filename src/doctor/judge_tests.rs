@@ -64,7 +64,7 @@ fn each_lack_is_found_and_nothing_else() {
     let store = || well().store;
     let in_folder = |folder: Folder| stored(Store { folder, ..store() });
     let folder = || store().folder;
-    let enough = 1 << SETPCAP | 1 << SYS_PTRACE | 1 << CHECKPOINT_RESTORE;
+    let enough = 1 << SETPCAP | 1 << CHECKPOINT_RESTORE;
     use Verdict::{Failed, Warning};
     let table: Vec<(&str, Machine, (&str, Verdict))> = vec![
         ("root without rights", Machine { capabilities: 0, ..well() }, ("rights", Failed)),

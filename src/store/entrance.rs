@@ -4,6 +4,7 @@
 //! it. So every way into a store leads through here, before anything is written to it or run from it. Whoever only looks
 //! need not ask.
 
+use std::io;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +16,7 @@ use crate::sys::trust::{self, Distrust, Refusal, Trusted, Why};
 pub(crate) fn make(folder: &Path, ours: usize) -> Result<()> {
     // What is there is looked at before anything is made in it: a link may lead anywhere.
     let missing = folder.ancestors().take_while(|folder| folder.symlink_metadata().is_err()).count();
-    if let Some(there) = folder.ancestors().nth(missing) {
+    if let Some(there) = folder.ancestors().nth(missing).filter(|there| there.is_dir()) {
         look(there, ours.saturating_sub(missing))?;
     }
     disk::make_all_private(folder).map_err(|source| Error::io("make", folder, source))?;
@@ -33,8 +34,12 @@ pub(crate) fn look(folder: &Path, ours: usize) -> Result<()> {
 /// Sees that nobody else can have written a checkpoint: what is restored from it runs with our rights. The files are
 /// named by their paths in its folder.
 pub(crate) fn trust<'a>(checkpoint: &Path, mut files: impl Iterator<Item = &'a Path>) -> Result<()> {
-    let judged = Trusted::open(checkpoint)
-        .and_then(|_| files.try_for_each(|file| trust::file(&checkpoint.join(file))));
+    let judge = |file: &Path| match trust::file(&checkpoint.join(file)) {
+        // That is for the checksums to find.
+        Err(Refusal::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    let judged = Trusted::open(checkpoint).and_then(|_| files.try_for_each(judge));
     judged.map_err(|refusal| match refusal {
         Refusal::Io(source) => Error::io("look at", checkpoint, source),
         Refusal::Distrust(distrust) => Error::new(

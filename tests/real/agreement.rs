@@ -48,7 +48,7 @@ fn python(lab: &Lab, body: &str) -> Launch {
 }
 
 /// Where crit's library is.
-fn crit() -> PathBuf {
+pub fn crit() -> PathBuf {
     let installed = std::env::var_os("SELFDUMP_CRIT").map_or_else(|| target().join("crit"), PathBuf::from);
     let library = installed.join("usr/lib/python3/dist-packages");
     assert!(library.is_dir(), "no crit at {}: run `cargo xtask setup`, which gets one", installed.display());

@@ -38,6 +38,7 @@ mod pictures;
 mod pidns;
 mod places;
 mod python;
+mod rootless;
 mod run;
 mod seeing;
 mod server;

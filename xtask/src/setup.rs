@@ -16,7 +16,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 19] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
@@ -58,6 +58,7 @@ const PACKAGES: [Package; 18] = [
         program: "sbatch",
         why: "the tests' job is submitted by it, and requeues itself",
     },
+    Package { name: "libcap2-bin", program: "setcap", why: "the tests make a CRIU for ordinary users" },
     Package { name: "munge", program: "munged", why: "Slurm's daemons know each other by it" },
 ];
 

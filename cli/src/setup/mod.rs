@@ -2,6 +2,7 @@
 //!
 //! - `probe`: whether a CRIU works, and why not
 //! - `private`: a copy of a newer one in a folder of its own
+//! - `rootless`: a copy with capabilities, for ordinary users
 //! - `apt`: where the packages for that come from
 //! - `command`: other programs, with a deadline
 
@@ -9,6 +10,7 @@ mod apt;
 mod command;
 mod private;
 mod probe;
+mod rootless;
 
 use std::env;
 use std::fmt;
@@ -41,6 +43,21 @@ pub struct Args {
     /// Make the private copy even if another CRIU works
     #[arg(long)]
     force: bool,
+    /// Make a CRIU with which ordinary users can checkpoint their own programs, without root and without a service: a
+    /// copy that nobody else can change gets the capabilities cap_checkpoint_restore and cap_setpcap by its file. As root
+    /// (docs/rootless.md)
+    #[arg(long)]
+    rootless: bool,
+    /// The CRIU that gets the capabilities, instead of a copy
+    #[arg(long, value_name = "FILE", requires = "rootless", conflicts_with_all = ["prefix", "release", "force"])]
+    criu: Option<PathBuf>,
+    /// Only this group may run it
+    #[arg(long, value_name = "GROUP", requires = "rootless")]
+    group: Option<String>,
+    /// It gets cap_sys_ptrace as well, which kernels ask for where kernel.yama.ptrace_scope is not 0. Whoever may run such
+    /// a CRIU is as good as root, so that a group has to be named
+    #[arg(long, requires = "group")]
+    ptrace: bool,
     /// Print the result as JSON on standard output, and the steps on standard error
     #[arg(long)]
     json: bool,
@@ -49,8 +66,12 @@ pub struct Args {
 /// Does what [`Args`] ask for and prints it as steps.
 pub fn run(args: Args) -> Result<()> {
     let mut out: Box<dyn Write> = if args.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-    let prefix = args.prefix.clone().map_or_else(default_prefix, Ok)?;
-    let report = set_up(&args, &prefix, &mut *out)?;
+    let report = if args.rootless {
+        rootless::set_up(&args, &mut *out)?
+    } else {
+        let prefix = args.prefix.clone().map_or_else(default_prefix, Ok)?;
+        set_up(&args, &prefix, &mut *out)?
+    };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -117,6 +138,7 @@ enum Origin {
     Variable,
     Path,
     Private,
+    Shared,
 }
 
 impl fmt::Display for Origin {
@@ -125,6 +147,7 @@ impl fmt::Display for Origin {
             Self::Variable => "from SELFDUMP_CRIU",
             Self::Path => "the system's",
             Self::Private => "the private copy",
+            Self::Shared => "for ordinary users",
         })
     }
 }
@@ -163,8 +186,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Candidate { criu, from } = &self.candidate;
         writeln!(f, "CRIU {} will be used: {} ({from})", self.version, criu.display())?;
-        let default = default_prefix().is_ok_and(|prefix| private::binary(&prefix) == *criu);
-        if *from == Origin::Private && (!default || !self.failed.is_empty()) {
+        let is_found = match from {
+            Origin::Private => {
+                default_prefix().is_ok_and(|prefix| private::binary(&prefix) == *criu)
+                    && self.failed.is_empty()
+            }
+            Origin::Shared => *criu == private::binary(Path::new(selfdump::criu::SHARED_PREFIX)),
+            Origin::Variable | Origin::Path => true,
+        };
+        if !is_found {
             // Elsewhere it isn't looked for, and one that fails would be found before it.
             writeln!(f, "so that it's the one that is found: export SELFDUMP_CRIU='{}'", criu.display())?;
         }

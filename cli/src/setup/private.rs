@@ -61,6 +61,22 @@ pub fn ensure(prefix: &Path, release: &str, out: &mut dyn Write) -> Result<PathB
     Ok(criu)
 }
 
+/// Makes a copy of the copy in `from`, fitted to another place.
+pub fn copy(from: &Path, prefix: &Path, out: &mut dyn Write) -> Result<PathBuf> {
+    check(prefix)?;
+    let _lock = lock(prefix, out)?;
+    writeln!(out, "copying the CRIU in {} to {}", from.display(), prefix.display())?;
+    let partial = beside(prefix, ".partial");
+    remove(&partial)?;
+    fs::create_dir(&partial).with_context(|| format!("can't make {}", partial.display()))?;
+    apt::call(
+        Command::new("cp").arg("-a").arg(from.join("packages")).arg(from.join("release")).arg(&partial),
+    )?;
+    patch(&partial, prefix, &Platform::here()?)?;
+    replace(&partial, prefix)?;
+    Ok(binary(prefix))
+}
+
 /// Unpacks packages into a folder of their own, as a whole or not at all; one that is there stays.
 pub fn unpack(folder: &Path, release: &str, packages: &[&str], out: &mut dyn Write) -> Result<()> {
     if folder.is_dir() {
@@ -107,11 +123,11 @@ fn explain(failure: probe::Failure, criu: &Path) -> anyhow::Error {
                          `--privileged`, or add the capabilities SYS_PTRACE, SYS_ADMIN and CHECKPOINT_RESTORE"
                 .to_owned()
         }
-        (true, false) => format!(
-            "CRIU needs privileges: run this as root, or give them to the copy once with \
-             `sudo setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip '{}'`",
-            criu.display()
-        ),
+        (true, false) => {
+            "CRIU needs privileges: run this as root, or have root make a CRIU for ordinary users \
+                          (`sudo selfdump setup --rootless`, docs/rootless.md)"
+                .to_owned()
+        }
         (false, _) => format!("this kernel or sandbox wants another CRIU: {}", apt::BY_HAND),
     };
     anyhow::Error::new(failure)

@@ -100,14 +100,14 @@ pub(super) const RULES: &[Rule] = &[
         line: &["CAP_CHECKPOINT_RESTORE"],
         kind: ErrorKind::CapabilityMissing,
         cause: "CRIU lacks CAP_SYS_ADMIN, or CAP_CHECKPOINT_RESTORE with an ordinary user",
-        remedy: "in a container give it that capability (`--cap-add SYS_ADMIN`); else run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, run as root, or name a service with SELFDUMP_SERVICE",
+        remedy: "in a container give it that capability (`--cap-add SYS_ADMIN`); else have root run `selfdump setup --rootless` for ordinary users, run as root, or name a service with SELFDUMP_SERVICE",
     },
     Rule {
         id: "not-root",
         line: &["You need to be root"],
         kind: ErrorKind::CapabilityMissing,
         cause: "CRIU lacks the rights that it needs",
-        remedy: "run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, run as root, or name a service with SELFDUMP_SERVICE",
+        remedy: "have root run `selfdump setup --rootless` for ordinary users, run as root, or name a service with SELFDUMP_SERVICE",
     },
     Rule {
         id: "no-rights-for-a-look-at-the-kernel",
@@ -135,7 +135,7 @@ pub(super) const RULES: &[Rule] = &[
         line: &["Unable to drop capability"],
         kind: ErrorKind::CapabilityMissing,
         cause: "CRIU can't give the program the capabilities that it had: CAP_SETPCAP is missing",
-        remedy: "run `setcap cap_checkpoint_restore,cap_sys_ptrace,cap_setpcap+eip` on the criu program, or restore as root",
+        remedy: "run `setcap cap_checkpoint_restore,cap_setpcap+eip` on the criu program (`selfdump setup --rootless` does), or restore as root",
     },
     Rule {
         id: "capabilities-of-the-program",
