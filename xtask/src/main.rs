@@ -3,11 +3,13 @@
 mod cargo;
 mod ci;
 mod codegen;
+mod crates;
 mod demo;
 mod dist;
 mod errors;
 mod fuzz;
 mod machine;
+mod miri;
 mod python;
 mod session;
 mod setup;
@@ -41,6 +43,8 @@ enum Task {
         #[arg(last = true)]
         options: Vec<String>,
     },
+    /// Run the tests of the pure modules under Miri, which finds undefined behaviour
+    Miri,
     /// Write the structs for CRIU's messages and images from proto/, and docs/errors.md from the dictionary
     Codegen {
         /// Only fail if they are not what their sources say
@@ -68,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Task::Fuzz { target: Some(target), options } => {
             fuzz::run(&target, &options.iter().map(String::as_str).collect::<Vec<_>>())
         }
+        Task::Miri => miri::run(),
         Task::Codegen { check } => codegen::run(check),
         Task::Dist { profile } => dist::run(profile),
     }
