@@ -63,7 +63,7 @@ impl Installed {
 
     /// Something that is installed, run by the user.
     fn run(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = as_user(USER, &self.file(name));
+        let mut command = as_user(USER, self.file(name));
         command.args(arguments);
         command
     }

@@ -9,12 +9,9 @@ use anyhow::{Context, Result};
 use crate::cargo;
 
 /// The modules, as filters of tests.
-const PURE: [&str; 13] = [
+const PURE: [&str; 10] = [
     "config::files",
     "config::pattern",
-    "config::schedule",
-    "config::values",
-    "criu::needs",
     "criu::options",
     "doctor::judge",
     "frozen",

@@ -41,7 +41,8 @@ type Wrong = (&'static str, fn(&Path), fn(&Path), &'static str);
 fn a_checkpoint_that_others_can_have_written_is_only_restored_if_that_is_said() {
     let lab = Lab::new();
     let checkpoint = left_by_a_crash(&lab);
-    let (give, take): (fn(&Path), fn(&Path)) = (|path| give_away(path, STRANGER), |path| give_away(path, 0));
+    let give: fn(&Path) = |path| give_away(path, STRANGER);
+    let take: fn(&Path) = |path| give_away(path, 0);
     let wrong: [Wrong; 6] = [
         (".", give, take, "is user 54321's"),
         ("manifest.json", give, take, "is user 54321's"),
