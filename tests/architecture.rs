@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 16] = [
+const ORDER: [&[&str]; 17] = [
     &["error", "frozen", "sys"],
     &["report"],
     &["metrics"],
@@ -13,6 +13,7 @@ const ORDER: [&[&str]; 16] = [
     &["criu", "image", "store", "trigger"],
     &["checkpoint", "prometheus"],
     &["restore"],
+    &["service"],
     &["inspect"],
     &["supervise"],
     &["agent"],
@@ -221,6 +222,7 @@ fn the_store_s_file_names_stand_in_its_layout() {
         "failed.log",
         "runner.lock",
         "run.json",
+        "seal.json",
         ".partial",
     ];
     let quoted = ["\"latest\"", "\"images\"", "\"link\""];

@@ -1,15 +1,29 @@
 //! Where a CRIU can be had on this machine.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::process;
 use crate::sys::spawn::SYSTEM_FOLDERS;
 
 /// Where a service is expected when none is named: CRIU itself has no other default than its current
 /// folder, so this is the path that its documentation and units use.
 pub const STANDARD_SERVICE: &str = "/run/criu_service.socket";
+
+/// Where `selfdump service` listens.
+pub const GUARDED_SERVICE: &str = "/run/selfdump/selfdump.sock";
+
+/// Whether a `selfdump service` of root's can be at its socket, for a program that isn't root's: root needs none. Where
+/// others can write to the folder it may be anybody's.
+pub(super) fn guarded_service_is_trusted() -> bool {
+    let socket = Path::new(GUARDED_SERVICE);
+    let is_roots = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.uid() == 0);
+    let folder = socket.parent().unwrap_or(socket);
+    let is_closed = folder.symlink_metadata().is_ok_and(|folder| folder.is_dir() && folder.mode() & 0o022 == 0);
+    !process::is_root() && is_roots(socket) && is_roots(folder) && is_closed
+}
 
 /// The CRIU programs to try, best first: the named one alone, else the one on PATH and then the private
 /// copy that `selfdump setup` makes.

@@ -56,18 +56,52 @@ struct Launch {
     descriptors: Vec<c_int>,
     /// What takes the place of our standard input.
     stdin: Option<c_int>,
-    detached: Option<Detached>,
+    /// The file that its standard streams are appended to, where it doesn't have ours. The child opens it itself, so
+    /// that we don't hold it.
+    output: Option<CString>,
+    /// What a detached worker's first clone starts the second on.
+    detached: Option<Vec<u8>>,
+    /// Whom it is to be run as, where that is somebody else.
+    #[cfg(feature = "service")]
+    identity: Option<super::credentials::Identity>,
     /// Written by the child: why the program could not be started; 0 while nothing failed.
     errno: c_int,
 }
 
-/// What only a detached worker needs.
-struct Detached {
-    /// The file that its standard streams are appended to. The child opens it itself, so that we don't hold
-    /// it.
-    output: CString,
-    /// For the first clone to start the second on.
-    stack: Vec<u8>,
+impl Launch {
+    /// Of a program with our standard streams. The strings of the vectors have to live as long.
+    fn new(argv: &[CString], envp: &[CString], descriptors: &[BorrowedFd<'_>]) -> Launch {
+        Launch {
+            argv: pointers(argv),
+            envp: pointers(envp),
+            descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
+            stdin: None,
+            output: None,
+            detached: None,
+            #[cfg(feature = "service")]
+            identity: None,
+            errno: 0,
+        }
+    }
+
+    /// The process id of the first clone, and what went wrong in it or the second.
+    fn start(&mut self) -> io::Result<(i32, c_int)> {
+        let mut stack = vec![0; STACK];
+        let launch: *mut Launch = self;
+        let pid = signal::with_all_blocked(|| clone(first_clone, &mut stack, launch))?;
+        Ok((pid, self.errno))
+    }
+
+    /// Starts a child that is waited for; its process id.
+    fn start_child(&mut self) -> io::Result<i32> {
+        match self.start()? {
+            (pid, 0) => Ok(pid),
+            (pid, errno) => {
+                process::wait(pid)?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
 }
 
 /// Starts a child in our session and folder, with our standard streams, or `stdin` for the first of them;
@@ -78,14 +112,27 @@ pub(crate) fn child(
     descriptors: &[BorrowedFd<'_>],
     stdin: Option<BorrowedFd<'_>>,
 ) -> io::Result<i32> {
-    let (pid, errno) = launch(program, arguments, descriptors, stdin, None)?;
-    match errno {
-        0 => Ok(pid),
-        errno => {
-            process::wait(pid)?;
-            Err(io::Error::from_raw_os_error(errno))
-        }
-    }
+    let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
+    let mut launch = Launch::new(&argv, &envp, descriptors);
+    launch.stdin = stdin.map(|stdin| stdin.as_raw_fd());
+    launch.start_child()
+}
+
+/// Starts a child as somebody else, in a session of its own, in the root folder, without streams and without our
+/// environment; `descriptors` become 3, 4, … in it, everything else is closed.
+#[cfg(feature = "service")]
+pub(crate) fn child_as(
+    identity: super::credentials::Identity,
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<i32> {
+    let path = format!("PATH={}", SYSTEM_FOLDERS.join(":"));
+    let (argv, envp) = (arguments_of(program, arguments)?, vec![CString::new(path)?]);
+    let mut launch = Launch::new(&argv, &envp, descriptors);
+    launch.output = Some(c"/dev/null".to_owned());
+    launch.identity = Some(identity);
+    launch.start_child()
 }
 
 /// Starts an orphan in a session of its own, in the root folder, without input; what it says goes to the end
@@ -100,9 +147,11 @@ pub(crate) fn worker(
     let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
     let (reader, writer) = (process::off_the_streams(reader)?, process::off_the_streams(writer)?);
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
-    let output = CString::new(output.as_os_str().as_bytes())?;
-    let detached = Detached { output, stack: vec![0; STACK] };
-    let (first, errno) = launch(program, arguments, &descriptors, None, Some(detached))?;
+    let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
+    let mut launch = Launch::new(&argv, &envp, &descriptors);
+    launch.output = Some(CString::new(output.as_os_str().as_bytes())?);
+    launch.detached = Some(vec![0; STACK]);
+    let (first, errno) = launch.start()?;
     process::wait(first)?;
     match errno {
         0 => Ok(Leash { _writer: writer }),
@@ -110,28 +159,8 @@ pub(crate) fn worker(
     }
 }
 
-/// The process id of the first clone, and what went wrong in it or the second.
-fn launch(
-    program: &Path,
-    arguments: &[&str],
-    descriptors: &[BorrowedFd<'_>],
-    stdin: Option<BorrowedFd<'_>>,
-    detached: Option<Detached>,
-) -> io::Result<(i32, c_int)> {
-    let argv =
-        c_strings(std::iter::once(program.as_os_str().to_owned()).chain(arguments.iter().map(Into::into)))?;
-    let envp = c_strings(environment())?;
-    let mut launch = Launch {
-        argv: pointers(&argv),
-        envp: pointers(&envp),
-        descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
-        stdin: stdin.map(|stdin| stdin.as_raw_fd()),
-        detached,
-        errno: 0,
-    };
-    let mut stack = vec![0; STACK];
-    let pid = signal::with_all_blocked(|| clone(first_clone, &mut stack, &raw mut launch))?;
-    Ok((pid, launch.errno))
+fn arguments_of(program: &Path, arguments: &[&str]) -> io::Result<Vec<CString>> {
+    c_strings(std::iter::once(program.as_os_str().to_owned()).chain(arguments.iter().map(Into::into)))
 }
 
 /// The environment without what is meant for the program alone: what is preloaded into it does not belong
@@ -182,13 +211,13 @@ fn clone(
 extern "C" fn first_clone(launch: *mut c_void) -> c_int {
     let launch: *mut Launch = launch.cast();
     // SAFETY: `launch` passes a Launch that it doesn't touch while this child is in its memory.
-    let Some(detached) = (unsafe { &mut (*launch).detached }) else {
+    let Some(stack) = (unsafe { &mut (*launch).detached }) else {
         // SAFETY: the same.
         return become_program(unsafe { &mut *launch });
     };
     // Taken out, because the second clone borrows the rest; put back, because it is the parent's to free: an
     // allocator's lock could be held by another of its threads.
-    let mut stack = std::mem::take(&mut detached.stack);
+    let mut stack = std::mem::take(stack);
     // SAFETY: setsid has no arguments.
     let started = match unsafe { libc::setsid() } {
         // It can't fail, since a new process leads no group; but the leash kills the group that it makes.
@@ -200,9 +229,7 @@ extern "C" fn first_clone(launch: *mut c_void) -> c_int {
     if let Err(error) = started {
         launch.errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
     }
-    if let Some(detached) = &mut launch.detached {
-        detached.stack = stack;
-    }
+    launch.detached = Some(stack);
     0
 }
 
@@ -215,15 +242,28 @@ extern "C" fn second_clone(launch: *mut c_void) -> c_int {
 fn become_program(launch: &mut Launch) -> c_int {
     default_signals();
     lift_limits();
+    #[cfg(feature = "service")]
+    if launch.identity.is_some() {
+        // So that it can be ended with the helpers that it has forked.
+        // SAFETY: setsid has no arguments.
+        unsafe { libc::setsid() };
+    }
+    // SAFETY: this is the child.
+    unsafe { place_descriptors(launch) };
+    #[cfg(feature = "service")]
+    if let Some(Err(errno)) = launch.identity.as_ref().map(super::credentials::become_identity) {
+        launch.errno = errno as c_int;
+        return 127;
+    }
     if launch.detached.is_none() {
-        // What a child of ours does is of no use to anybody else; a worker is on a leash instead.
+        // What a child of ours does is of no use to anybody else; a worker is on a leash instead. After the change of
+        // the user, which takes it back.
         // SAFETY: a system call on numbers.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     }
     // SAFETY: system calls on plain values; the vectors of pointers end with a null pointer, and the
     // strings that they point to live until `launch` returns.
     unsafe {
-        place_descriptors(launch);
         libc::umask(0o077);
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
@@ -282,15 +322,17 @@ unsafe fn place_descriptors(launch: &mut Launch) {
         for (target, &descriptor) in (FIRST_DESCRIPTOR..).zip(&launch.descriptors) {
             libc::dup2(descriptor, target);
         }
-        if let Some(detached) = &launch.detached {
+        if let Some(output) = &launch.output {
             let null = c"/dev/null".as_ptr();
             redirect(libc::open(null, libc::O_RDONLY), 0);
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND;
-            let output = libc::open(detached.output.as_ptr(), flags, 0o600);
+            let output = libc::open(output.as_ptr(), flags, 0o600);
             let output = if output < 0 { libc::open(null, libc::O_WRONLY) } else { output };
             libc::dup2(output, 1);
             redirect(output, 2);
             libc::chdir(c"/".as_ptr());
+        }
+        if launch.detached.is_some() {
             put_on_leash(beyond - 1);
         }
         // Where the kernel is too old for it (before 5.9) the rest stays open until CRIU ends.
