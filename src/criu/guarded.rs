@@ -54,7 +54,14 @@ impl Connection {
             Request { opts: Some(in_criu.encode()?), ..request(RequestKind::Dump) };
         let (operation, timeout) = (Operation::Dump, self.timeout());
         self.send(operation, &dump.encode_to_vec(), timeout)?;
-        let answer = self.hear(operation, timeout, None)?;
+        let answer = match self.hear(operation, timeout, None) {
+            // Whatever CRIU has said, the folder is the service's until that has said its part.
+            Err(error) if error.kind() == ErrorKind::Protocol => {
+                let _ = self.hear(operation, timeout, None);
+                return Err(error);
+            }
+            answer => answer?,
+        };
         if answer.dump.is_some_and(|dump| dump.restored == Some(true)) {
             return Ok(Dumped::Restored);
         }

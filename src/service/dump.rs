@@ -11,8 +11,9 @@ use crate::criu::request::{Refusal, Why};
 use crate::frozen::Bytes;
 use crate::sys::credentials::Identity;
 use crate::sys::folder::Held;
-use crate::sys::listener::first_ready;
+use crate::sys::listener::first_ready_or_hung_up;
 use crate::sys::pidfd::Stranger;
+use crate::sys::spawn::Leash;
 use crate::sys::process::{self, Ended};
 use crate::sys::{disk, procfs, signal, spawn, task};
 
@@ -98,7 +99,10 @@ fn work(service: &Service, client: &Client<'_>, locked: &Locked) -> Result<(), (
 }
 
 /// A CRIU that acts as the client. It ends when this is dropped.
-pub(super) struct Worker(i32);
+pub(super) struct Worker {
+    pid: i32,
+    _leash: Leash,
+}
 
 impl Worker {
     /// Starts one. `given` are its descriptors from 3 on, the first of them the connection that it serves.
@@ -114,24 +118,29 @@ impl Worker {
         let connection = spawn::FIRST_DESCRIPTOR.to_string();
         let arguments = ["--no-default-config", "--unprivileged", "swrk", &connection];
         spawn::child_as(identity, &service.criu, &arguments, given)
-            .map(Worker)
+            .map(|(pid, leash)| Worker { pid, _leash: leash })
             .map_err(|error| failed("start CRIU as this user", &error))
     }
 
-    /// Waits for its end. It is ended where it takes too long, where the client is gone, and where the service is to end.
+    /// Waits for its end. It is ended where it takes too long, where the client is gone or waits no longer, and where the
+    /// service is to end.
     fn attend(self, service: &Service, client: &Client<'_>, deadline: Instant) -> Result<Ended, Refusal> {
-        let process = Stranger::hold(self.0).map_err(|error| failed("hold on to CRIU", &error))?;
-        let watched = [process.as_fd(), client.peer.process.as_fd(), service.stop.as_fd()];
-        let late = |what: &str| Refusal::new(Why::Late, what.to_owned());
-        let ready = match first_ready(&watched, Some(deadline)) {
+        let process = Stranger::hold(self.pid).map_err(|error| failed("hold on to CRIU", &error))?;
+        let (program, connection) = (client.peer.process.as_fd(), client.socket.as_fd());
+        let first = |stop: &[BorrowedFd<'_>], deadline| {
+            let watched: Vec<BorrowedFd<'_>> = [process.as_fd(), program].iter().chain(stop).copied().collect();
+            first_ready_or_hung_up(&watched, connection, Some(deadline))
+        };
+        let ready = match first(&[service.stop.as_fd()], deadline) {
             // The service is to end.
-            Ok(Some(2)) => first_ready(&watched[..2], Some(deadline.min(Instant::now() + LAST))),
+            Ok(Some(2)) => first(&[], deadline.min(Instant::now() + LAST)),
             ready => ready,
         };
         match ready.map_err(|error| failed("wait for CRIU", &error))? {
-            Some(0) => process::see_the_end(self.0).map_err(|error| failed("wait for CRIU", &error)),
-            Some(_) => Err(Refusal::new(Why::Failed, "the program ended while it was dumped")),
-            None => Err(late("CRIU did not end in time, and was ended")),
+            Some(0) => process::see_the_end(self.pid).map_err(|error| failed("wait for CRIU", &error)),
+            Some(1) => Err(Refusal::new(Why::Failed, "the program ended while it was dumped")),
+            Some(_) => Err(Refusal::new(Why::Failed, "the program has hung up")),
+            None => Err(Refusal::new(Why::Late, "CRIU did not end in time, and was ended")),
         }
     }
 }
@@ -139,7 +148,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // Its helpers as well: it leads their group, whose number is nobody else's until it was waited for.
-        let _ = signal::kill(-self.0);
-        let _ = process::wait(self.0);
+        let _ = signal::kill(-self.pid);
+        let _ = process::wait(self.pid);
     }
 }

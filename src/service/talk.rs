@@ -51,6 +51,7 @@ pub(super) fn admit<'a>(
         }
         Err(refusal) => {
             let _ = send(&socket, &request::refused(None, &refusal));
+            message::finish(socket);
             audit::request(&who, "connection", &format!("refused: {}", refusal.reason), Duration::ZERO);
         }
     }
@@ -88,9 +89,10 @@ impl Client<'_> {
             let sent = send(&self.socket, &answer);
             audit::request(&self.who, name, &result, begun.elapsed());
             if sent.is_err() || matches!(next, Next::End) {
-                return;
+                break;
             }
         }
+        message::finish(self.socket);
     }
 
     /// The next message, which stays where it is; none where nothing comes any more.

@@ -112,12 +112,25 @@ fn remove_what_is_left(path: &Path) -> io::Result<()> {
 
 /// Waits until one of these can be read from, has ended or was hung up; which. None when the deadline comes first.
 pub(crate) fn first_ready(of: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Option<usize>> {
+    first_of(of.iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)).collect(), deadline)
+}
+
+/// The same, with a last one that has to be hung up: what can be read there is for somebody else.
+pub(crate) fn first_ready_or_hung_up(
+    of: &[BorrowedFd<'_>],
+    socket: BorrowedFd<'_>,
+    deadline: Option<Instant>,
+) -> io::Result<Option<usize>> {
+    let ready = of.iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN));
+    first_of(ready.chain([PollFd::new(socket, PollFlags::empty())]).collect(), deadline)
+}
+
+fn first_of(mut asked: Vec<PollFd<'_>>, deadline: Option<Instant>) -> io::Result<Option<usize>> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
         });
-        let mut asked: Vec<PollFd<'_>> = of.iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut asked, timeout) {
             Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(None),
             Ok(0) | Err(Errno::EINTR) => {}

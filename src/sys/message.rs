@@ -131,6 +131,16 @@ pub(crate) fn peek(socket: &impl AsFd, largest: usize, deadline: Instant) -> io:
     }
 }
 
+/// Ends a connection so that the other end reads what was said to it: where something is left unread it would get an error
+/// first. Nothing more can be sent by then, so what there is has an end.
+#[cfg(feature = "service")]
+pub(crate) fn finish(socket: OwnedFd) {
+    // SAFETY: plain numbers.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
+    let mut nothing = [];
+    while take(&socket, &mut nothing, libc::MSG_DONTWAIT | libc::MSG_TRUNC).is_ok_and(|length| length > 0) {}
+}
+
 /// Reads the message that is there.
 fn read(socket: &impl AsFd, largest: usize, flags: libc::c_int) -> io::Result<Received> {
     let length = take(socket, &mut [], libc::MSG_PEEK | libc::MSG_TRUNC)?;

@@ -56,8 +56,8 @@ struct Launch {
     descriptors: Vec<c_int>,
     /// What takes the place of our standard input.
     stdin: Option<c_int>,
-    /// The file that its standard streams are appended to, where it doesn't have ours. The child opens it itself, so
-    /// that we don't hold it.
+    /// The file that the standard streams of one on a leash are appended to; others have ours. The child opens it itself,
+    /// so that we don't hold it.
     output: Option<CString>,
     /// What a detached worker's first clone starts the second on.
     detached: Option<Vec<u8>>,
@@ -119,20 +119,23 @@ pub(crate) fn child(
 }
 
 /// Starts a child as somebody else, in a session of its own, in the root folder, without streams and without our
-/// environment; `descriptors` become 3, 4, … in it, everything else is closed.
+/// environment; `descriptors` become 3, 4, … in it, the next number is the other end of its leash, and everything else is
+/// closed.
 #[cfg(feature = "service")]
 pub(crate) fn child_as(
     identity: super::credentials::Identity,
     program: &Path,
     arguments: &[&str],
     descriptors: &[BorrowedFd<'_>],
-) -> io::Result<i32> {
+) -> io::Result<(i32, Leash)> {
+    let (reader, leash) = leash()?;
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
     let path = format!("PATH={}", SYSTEM_FOLDERS.join(":"));
     let (argv, envp) = (arguments_of(program, arguments)?, vec![CString::new(path)?]);
-    let mut launch = Launch::new(&argv, &envp, descriptors);
+    let mut launch = Launch::new(&argv, &envp, &descriptors);
     launch.output = Some(c"/dev/null".to_owned());
     launch.identity = Some(identity);
-    launch.start_child()
+    launch.start_child().map(|pid| (pid, leash))
 }
 
 /// Starts an orphan in a session of its own, in the root folder, without input; what it says goes to the end
@@ -144,8 +147,7 @@ pub(crate) fn worker(
     descriptors: &[BorrowedFd<'_>],
     output: &Path,
 ) -> io::Result<Leash> {
-    let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let (reader, writer) = (process::off_the_streams(reader)?, process::off_the_streams(writer)?);
+    let (reader, leash) = leash()?;
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
     let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
     let mut launch = Launch::new(&argv, &envp, &descriptors);
@@ -154,9 +156,15 @@ pub(crate) fn worker(
     let (first, errno) = launch.start()?;
     process::wait(first)?;
     match errno {
-        0 => Ok(Leash { _writer: writer }),
+        0 => Ok(leash),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
+}
+
+/// A leash, and its other end for the child.
+fn leash() -> io::Result<(OwnedFd, Leash)> {
+    let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    Ok((process::off_the_streams(reader)?, Leash { _writer: process::off_the_streams(writer)? }))
 }
 
 fn arguments_of(program: &Path, arguments: &[&str]) -> io::Result<Vec<CString>> {
@@ -255,9 +263,8 @@ fn become_program(launch: &mut Launch) -> c_int {
         launch.errno = errno as c_int;
         return 127;
     }
-    if launch.detached.is_none() {
-        // What a child of ours does is of no use to anybody else; a worker is on a leash instead. After the change of
-        // the user, which takes it back.
+    if launch.output.is_none() {
+        // What a child of ours does is of no use to anybody else; a worker is on a leash instead.
         // SAFETY: a system call on numbers.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     }
@@ -331,8 +338,6 @@ unsafe fn place_descriptors(launch: &mut Launch) {
             libc::dup2(output, 1);
             redirect(output, 2);
             libc::chdir(c"/".as_ptr());
-        }
-        if launch.detached.is_some() {
             put_on_leash(beyond - 1);
         }
         // Where the kernel is too old for it (before 5.9) the rest stays open until CRIU ends.

@@ -41,6 +41,7 @@ mod python;
 mod run;
 mod seeing;
 mod server;
+mod service;
 mod show;
 mod units;
 mod verifying;

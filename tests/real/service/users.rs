@@ -1,0 +1,119 @@
+//! Two users, each with programs of its own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{ONE, OTHER, Served, looks, names};
+use crate::harness::{Restored, USR2, criu, eventually, oldest_criu, program};
+
+fn each_user_checkpoints_its_own_program(criu: &Path) {
+    let served = Served::by(criu, &[]);
+    for user in [ONE, OTHER] {
+        let mut chain = served.launch(user, "chain").arg("3").start();
+        chain.wait_for("step 100");
+        chain.signal(USR2);
+        let attempt = served.attempt(user, "chain", true);
+        assert!(chain.is_running(), "{attempt}");
+        let [checkpoint] = &*served.checkpoints(user, "chain") else { panic!("{attempt}") };
+        let images = checkpoint.join("images");
+        assert_eq!(looks(&images), (user, user, 0o700));
+        let files = names(&images);
+        assert!(files.contains(&"seal.json".to_owned()) && files.contains(&"inventory.img".to_owned()));
+        for file in &files {
+            assert_eq!(looks(&images.join(file)), (user, user, 0o600), "{file}");
+        }
+        let manifest = crate::harness::manifest(checkpoint);
+        assert!(manifest["criu"]["peer"].as_str().unwrap().contains("selfdump.sock"), "{manifest}");
+        served.service.wait_for(&format!("user={user} pid={} program=\"chain\" asked=dump result=\"sealed", chain.pid()));
+    }
+    assert!(served.is_idle());
+}
+
+#[test]
+fn two_users_checkpoint_their_own_programs() {
+    each_user_checkpoints_its_own_program(&criu());
+}
+
+#[test]
+fn two_users_checkpoint_their_own_programs_by_the_oldest_criu() {
+    each_user_checkpoints_its_own_program(&oldest_criu());
+}
+
+#[test]
+fn a_program_that_was_dumped_by_the_service_comes_back_and_knows_it() {
+    let served = Served::new(&[]);
+    let chain = served.launch(ONE, "chain").start();
+    let pid = chain.pid();
+    chain.wait_for("step 100");
+    chain.signal(USR2);
+    served.attempt(ONE, "chain", true);
+    chain.crash();
+    let [checkpoint] = &*served.checkpoints(ONE, "chain") else { panic!("one checkpoint") };
+    let verified = served.lab.run(["verify".as_ref(), checkpoint.as_os_str()]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let restored = Restored { restorer: served.lab.restore(checkpoint), pid };
+    let output = served.lab.path(&format!("chain-{ONE}.out"));
+    let text = || fs::read_to_string(&output).unwrap();
+    eventually("the second return", || text().contains("restored chain/").then_some(()));
+    let back = text().find("restored chain/").unwrap();
+    eventually("steps after it", || text()[back..].contains("step").then_some(()));
+    assert_eq!(looks(Path::new(&format!("/proc/{pid}"))), (ONE, ONE, 0o555));
+    // What it remembers of the service ends with its next checkpoint, which is as any other.
+    crate::harness::send(pid, USR2);
+    eventually("a checkpoint of the life that began", || (served.checkpoints(ONE, "chain").len() == 2).then_some(()));
+    drop(restored);
+}
+
+#[test]
+fn many_programs_of_a_user_are_dumped_one_after_the_other() {
+    let served = Served::new(&["--dumps-each", "1"]);
+    let programs: Vec<_> = (0..4)
+        .map(|number| {
+            let name = format!("chain{number}");
+            fs::copy(program("chain"), served.lab.path(&name)).unwrap();
+            served.launch(ONE, &name).start()
+        })
+        .collect();
+    programs.iter().for_each(|program| drop(program.wait_for("step 50")));
+    programs.iter().for_each(|program| program.signal(USR2));
+    for number in 0..4 {
+        served.attempt(ONE, &format!("chain{number}"), true);
+    }
+    eventually("nothing under way", || served.is_idle().then_some(()));
+}
+
+#[test]
+fn children_are_dumped_with_their_parent() {
+    let served = Served::new(&[]);
+    let family = served.launch(ONE, "family").arg("1").arg("fork").start();
+    family.wait_for("ready");
+    family.signal(USR2);
+    served.attempt(ONE, "family", true);
+    let [checkpoint] = &*served.checkpoints(ONE, "family") else { panic!("one checkpoint") };
+    assert!(crate::harness::manifest(checkpoint)["processes"].as_array().unwrap().len() > 1);
+}
+
+#[test]
+fn what_others_lend_their_rights_to_is_not_dumped() {
+    use std::os::unix::fs::PermissionsExt;
+    let served = Served::new(&[]);
+    // A child with root's rights, as `sudo` is while it waits for a password.
+    let lent = served.lab.path("lent");
+    fs::copy("/bin/sleep", &lent).unwrap();
+    fs::set_permissions(&lent, PermissionsExt::from_mode(0o4755)).unwrap();
+    let line = format!("{} 1000 & exec {}", lent.display(), served.lab.path("chain").display());
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(&line);
+    fs::copy("/bin/sh", served.lab.path("shell")).unwrap();
+    let chain = served.launch(ONE, "shell").arg("-c").arg(&line).start();
+    chain.wait_for("step 50");
+    chain.signal(USR2);
+    let attempt = served.attempt(ONE, "shell", false);
+    assert_eq!(attempt["saved"], false, "{attempt}");
+    let drafts = served.checkpoints(ONE, "shell");
+    assert!(drafts.is_empty(), "{drafts:?}");
+    eventually("nothing under way", || served.is_idle().then_some(()));
+    let child = fs::read_to_string(format!("/proc/{0}/task/{0}/children", chain.pid())).unwrap();
+    child.split_whitespace().for_each(|pid| crate::harness::send(pid.parse().unwrap(), crate::harness::KILL));
+}
