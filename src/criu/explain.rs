@@ -178,8 +178,12 @@ pub(super) fn refusal(peer: &str, errno: Option<i32>, said: &str) -> Error {
             ErrorKind::Deadline,
             "the program runs on; where it is large or the disk slow, a longer --deadline of the service helps",
         ),
-        io::ErrorKind::StorageFull => (ErrorKind::NoSpace, "free space, or name another folder with SELFDUMP_DIR"),
-        io::ErrorKind::ResourceBusy => (ErrorKind::Refused, "try again later, or have fewer checkpoints made"),
+        io::ErrorKind::StorageFull => {
+            (ErrorKind::NoSpace, "free space, or name another folder with SELFDUMP_DIR")
+        }
+        io::ErrorKind::ResourceBusy => {
+            (ErrorKind::Refused, "try again later, or have fewer checkpoints made")
+        }
         io::ErrorKind::PermissionDenied => {
             (ErrorKind::Refused, "docs/service.md says what it serves; SELFDUMP_SERVICE names another one")
         }

@@ -50,8 +50,7 @@ impl Connection {
         self.hand_over(options)?;
         let in_criu = DumpOptions { images: FOLDER.into(), ..options.clone() };
         let log = explain::resolved(&options.images.join(&options.log_file));
-        let dump =
-            Request { opts: Some(in_criu.encode()?), ..request(RequestKind::Dump) };
+        let dump = Request { opts: Some(in_criu.encode()?), ..request(RequestKind::Dump) };
         let (operation, timeout) = (Operation::Dump, self.timeout());
         self.send(operation, &dump.encode_to_vec(), timeout)?;
         let answer = match self.hear(operation, timeout, None) {
@@ -77,12 +76,13 @@ impl Connection {
 
     /// Gives the service the folder. It isn't open any more when this returns, or it would be in the image.
     fn hand_over(&self, options: &DumpOptions) -> Result<()> {
-        let folder = File::open(&options.images)
-            .map_err(|source| Error::io("open", &options.images, source))?;
+        let folder =
+            File::open(&options.images).map_err(|source| Error::io("open", &options.images, source))?;
         let ask = request(RequestKind::Folder);
         let (operation, timeout) = (Operation::Dump, self.short());
-        passing::send(self, &ask.encode_to_vec(), folder.as_fd())
-            .map_err(|source| self.silence(ErrorKind::ServiceDied, operation, timeout, None).with_source(source))?;
+        passing::send(self, &ask.encode_to_vec(), folder.as_fd()).map_err(|source| {
+            self.silence(ErrorKind::ServiceDied, operation, timeout, None).with_source(source)
+        })?;
         let answer = self.hear(operation, timeout, None)?;
         self.judge(operation, &ask, answer, None).map(drop)
     }

@@ -21,7 +21,8 @@ pub(super) fn guarded_service_is_trusted() -> bool {
     let socket = Path::new(GUARDED_SERVICE);
     let is_roots = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.uid() == 0);
     let folder = socket.parent().unwrap_or(socket);
-    let is_closed = folder.symlink_metadata().is_ok_and(|folder| folder.is_dir() && folder.mode() & 0o022 == 0);
+    let is_closed =
+        folder.symlink_metadata().is_ok_and(|folder| folder.is_dir() && folder.mode() & 0o022 == 0);
     !process::is_root() && is_roots(socket) && is_roots(folder) && is_closed
 }
 

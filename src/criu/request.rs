@@ -21,9 +21,8 @@ const LONGEST_TIMEOUT: u32 = 60;
 const MOST_EXTERNAL: usize = 4096;
 
 /// The options of a dump that may be told, by their numbers.
-const ALLOWED: [u32; 27] = [
-    1, 3, 4, 5, 6, 7, 8, 9, 10, 15, 16, 18, 20, 21, 28, 29, 30, 34, 35, 37, 45, 46, 52, 61, 64, 67, 68,
-];
+const ALLOWED: [u32; 27] =
+    [1, 3, 4, 5, 6, 7, 8, 9, 10, 15, 16, 18, 20, 21, 28, 29, 30, 34, 35, 37, 45, 46, 52, 61, 64, 67, 68];
 
 /// What kind of refusal it is, by the number that tells it to the client (errno(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +127,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Asked, String> {
     let understood = Request { kind: request.kind, keep_open: goes_on, opts, features, ..Request::default() };
     match understood.encode_to_vec() == bytes {
         true => Ok(asked),
-        false => Err(format!("more than belongs to a request for the {}, or not written plainly", asked.name())),
+        false => {
+            Err(format!("more than belongs to a request for the {}, or not written plainly", asked.name()))
+        }
     }
 }
 
@@ -189,8 +190,14 @@ fn sensible(options: &Options) -> Result<(), String> {
         options.log_file.as_deref() == Some(LOG.as_bytes()),
         "log_file has another name than that of CRIU's log here",
     )?;
-    told(options.log_level.is_none_or(|level| (0..=4).contains(&level)), "log_level isn't one from 0 to 4")?;
-    told(options.timeout.is_none_or(|seconds| seconds <= LONGEST_TIMEOUT), "timeout is longer than a minute")?;
+    told(
+        options.log_level.is_none_or(|level| (0..=2).contains(&level)),
+        "log_level isn't one of errors and warnings: a log that tells more tells of what isn't this user's",
+    )?;
+    told(
+        options.timeout.is_none_or(|seconds| seconds <= LONGEST_TIMEOUT),
+        "timeout is longer than a minute",
+    )?;
     told(
         options.manage_cgroups_mode.is_none_or(|mode| mode == CgroupMode::Ignore as i32),
         "manage_cgroups_mode is for control groups that are the system's",
@@ -295,11 +302,8 @@ mod tests {
     use crate::frozen::{Needs, Outside, OutsideKind};
 
     fn options() -> Options {
-        let outside = Outside {
-            kind: OutsideKind::UnixSocket,
-            key: "unix[4711]".into(),
-            descriptors: vec![1],
-        };
+        let outside =
+            Outside { kind: OutsideKind::UnixSocket, key: "unix[4711]".into(), descriptors: vec![1] };
         let needs = Needs { unprivileged: true, outside: vec![outside], ..Needs::default() };
         DumpOptions::new(FOLDER, needs).encode().unwrap()
     }
@@ -337,7 +341,8 @@ mod tests {
     #[test]
     fn only_sockets_and_terminals_are_left_outside() {
         assert!(is_external(b"unix[1]") && is_external(b"tty[8803:18]"));
-        for key in ["mnt[]:m", "file[1:2]", "net[1]:x", "unix[1]x", "unix[]", "tty[:]", "tty[1]", "unix[-1]"] {
+        for key in ["mnt[]:m", "file[1:2]", "net[1]:x", "unix[1]x", "unix[]", "tty[:]", "tty[1]", "unix[-1]"]
+        {
             assert!(!is_external(key.as_bytes()), "{key}");
         }
     }

@@ -42,7 +42,8 @@ fn more_rights(of: &Credentials, user: u32) -> Option<&'static str> {
     if [of.egid, of.sgid, of.fsgid].iter().any(|&theirs| theirs != of.gid) {
         return Some("has the rights of a group that is lent to it");
     }
-    let has_some = [&of.cap_prm, &of.cap_eff, &of.cap_inh].iter().any(|set| set.iter().any(|&bits| bits != 0));
+    let has_some =
+        [&of.cap_prm, &of.cap_eff, &of.cap_inh].iter().any(|set| set.iter().any(|&bits| bits != 0));
     has_some.then_some("has capabilities")
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::lock::{Keep, Locked, failed};
+use super::lock::{self, Keep, Locked, failed};
 use super::seal::{self, Sealed};
 use super::talk::Client;
 use super::{CRIUS, Service};
@@ -13,8 +13,8 @@ use crate::sys::credentials::Identity;
 use crate::sys::folder::Held;
 use crate::sys::listener::first_ready_or_hung_up;
 use crate::sys::pidfd::Stranger;
-use crate::sys::spawn::Leash;
 use crate::sys::process::{self, Ended};
+use crate::sys::spawn::Leash;
 use crate::sys::{disk, procfs, signal, spawn, task};
 
 /// How long a dump that is under way may still take when the service is to end.
@@ -24,9 +24,10 @@ const LAST: Duration = Duration::from_secs(5);
 /// are sealed when this returns, or there are none.
 pub(super) fn dump(service: &Service, client: &Client<'_>, folder: Held) -> Result<Sealed, Refusal> {
     ensure_ordinary(service, client)?;
+    let owner = lock::ensure_usable(&folder, client.peer.user)?;
     let _under_way = client.connected.begin_dump()?;
     ensure_room(service, client, &folder)?;
-    let locked = Locked::take(service, folder, client.peer.user)?;
+    let locked = Locked::take(service, folder, owner)?;
     match work(service, client, &locked) {
         Ok(()) => match seal::seal(&service.key, &locked) {
             Ok(sealed) => {
@@ -78,7 +79,10 @@ fn ensure_room(service: &Service, client: &Client<'_>, folder: &Held) -> Result<
         true => Ok(()),
         false => Err(Refusal::new(
             Why::NoSpace,
-            format!("it has {size} in memory, {free} are free, and {} are to stay so", service.limits.reserve),
+            format!(
+                "it has {size} in memory, {free} are free, and {} are to stay so",
+                service.limits.reserve
+            ),
         )),
     }
 }
@@ -128,7 +132,8 @@ impl Worker {
         let process = Stranger::hold(self.pid).map_err(|error| failed("hold on to CRIU", &error))?;
         let (program, connection) = (client.peer.process.as_fd(), client.socket.as_fd());
         let first = |stop: &[BorrowedFd<'_>], deadline| {
-            let watched: Vec<BorrowedFd<'_>> = [process.as_fd(), program].iter().chain(stop).copied().collect();
+            let watched: Vec<BorrowedFd<'_>> =
+                [process.as_fd(), program].iter().chain(stop).copied().collect();
             first_ready_or_hung_up(&watched, connection, Some(deadline))
         };
         let ready = match first(&[service.stop.as_fd()], deadline) {

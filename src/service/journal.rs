@@ -76,7 +76,9 @@ impl Journal {
         let entries = fs::read_dir(&self.entries).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()) {
             match mend(&path) {
-                Ok(folder) => audit::trouble(&format!("gave back {}, which was left locked", folder.display())),
+                Ok(folder) => {
+                    audit::trouble(&format!("gave back {}, which was left locked", folder.display()))
+                }
                 Err(why) => audit::trouble(&format!("{}: {why}", path.display())),
             }
             Line(path).cross_out();

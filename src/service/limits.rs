@@ -97,7 +97,10 @@ impl Book {
         let account = self.accounts.entry(user).or_default();
         account.forget_before(now);
         if account.requests.len() >= self.limits.requests_each {
-            return Err(busy(format!("user {user} has made {} requests in a minute", account.requests.len())));
+            return Err(busy(format!(
+                "user {user} has made {} requests in a minute",
+                account.requests.len()
+            )));
         }
         account.requests.push_back(now);
         Ok(())

@@ -41,9 +41,8 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// Locks a folder of `user`'s. Where it can't be used it is left as it was.
-    pub(super) fn take(service: &Service, folder: Held, user: u32) -> Result<Locked, Refusal> {
-        let owner = ensure_usable(&folder, user)?;
+    /// Locks a folder that was found usable. Where that fails it is left as it was.
+    pub(super) fn take(service: &Service, folder: Held, owner: Owner) -> Result<Locked, Refusal> {
         let line = note(&service.journal, &folder)?;
         let locked = Locked { folder, owner, line };
         match locked.close(service.group) {
@@ -79,12 +78,15 @@ impl Locked {
         match given {
             Ok(()) => self.line.cross_out(),
             // It stays in the journal, for the next service.
-            Err(error) => audit::trouble(&format!("can't give a folder of user {} back: {error}", self.owner.user)),
+            Err(error) => {
+                audit::trouble(&format!("can't give a folder of user {} back: {error}", self.owner.user))
+            }
         }
     }
 }
 
-fn ensure_usable(folder: &Held, user: u32) -> Result<Owner, Refusal> {
+/// Looks whether images of a program of `user`'s can be put into a folder; whose it is.
+pub(super) fn ensure_usable(folder: &Held, user: u32) -> Result<Owner, Refusal> {
     let look = folder.look().map_err(|error| failed("look at the folder", &error))?;
     if look.user != user {
         return Err(Refusal::forbidden(format!("the folder belongs to user {}", look.user)));

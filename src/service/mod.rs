@@ -59,8 +59,7 @@ const OWN: [Capability; 9] = [
 ];
 
 /// What a CRIU that isn't root's needs for a dump.
-const CRIUS: [Capability; 3] =
-    [Capability::CheckpointRestore, Capability::SysPtrace, Capability::Setpcap];
+const CRIUS: [Capability; 3] = [Capability::CheckpointRestore, Capability::SysPtrace, Capability::Setpcap];
 
 /// How long CRIU may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,8 +112,11 @@ struct Service {
 /// Where it can't begin: it isn't root, another one listens there, no CRIU works.
 pub fn serve(options: &Options) -> Result<()> {
     if !process::is_root() {
-        return Err(Error::new(ErrorKind::Permission, "the service has to act as other users, and isn't root")
-            .with_hint("run it as root; it keeps what it needs and gives up the rest"));
+        return Err(Error::new(
+            ErrorKind::Permission,
+            "the service has to act as other users, and isn't root",
+        )
+        .with_hint("run it as root; it keeps what it needs and gives up the rest"));
     }
     // Before there are threads, so that they have these held back as well.
     signal::hold_back(&signal::TO_END).map_err(|source| Error::os("hold signals back", source))?;
@@ -164,10 +166,12 @@ fn accept(service: &Service, listener: &Listener) {
         while let Ok(Some(0)) = first_ready(&[listener.as_fd(), service.stop.as_fd()], None) {
             match listener.accept() {
                 Ok(Some(socket)) => {
-                    talk::admit(service, socket, |conversation| {
-                        let started = thread::Builder::new().spawn_scoped(scope, conversation);
-                        started.map(drop)
-                    });
+                    let Some(client) = talk::admit(service, socket) else { continue };
+                    let started =
+                        thread::Builder::new().spawn_scoped(scope, move || client.converse(service));
+                    if let Err(error) = started {
+                        audit::trouble(&format!("can't start a thread: {error}"));
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -198,16 +202,35 @@ fn working_criu(named: Option<&Path>) -> Result<(PathBuf, Version)> {
     Err(failed.unwrap_or_else(|| Error::new(ErrorKind::NoCriu, "no criu was found")))
 }
 
+/// Looks at the program and the folders above it: who can write there can put another in its place, and who can't get
+/// there can't start it.
 fn ensure_roots(program: &Path) -> Result<()> {
-    let about = program.metadata().map_err(|source| Error::io("look at", program, source))?;
-    match about.uid() == 0 && about.mode() & 0o022 == 0 {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Permission,
-            format!("{} can be changed by others than root, and is given rights that they haven't got", program.display()),
-        )
-        .with_hint("have it owned by root and writable by nobody else, or name another one with --criu")),
+    let program = program.canonicalize().map_err(|source| Error::io("find", program, source))?;
+    for path in program.ancestors() {
+        let about = path.metadata().map_err(|source| Error::io("look at", path, source))?;
+        // In a folder such as /tmp only its owner can take a file away.
+        let is_sticky = about.is_dir() && about.mode() & 0o1000 != 0;
+        if about.uid() != 0 || (about.mode() & 0o022 != 0 && !is_sticky) {
+            return Err(Error::new(
+                ErrorKind::Permission,
+                format!(
+                    "{} can be changed by others than root, and CRIU is given rights that they haven't got",
+                    path.display()
+                ),
+            )
+            .with_hint(
+                "have it owned by root and writable by nobody else, or name another CRIU with --criu",
+            ));
+        }
+        if about.mode() & 0o001 == 0 {
+            return Err(Error::new(
+                ErrorKind::Permission,
+                format!("ordinary users can't start {}: {} is closed to them", program.display(), path.display()),
+            )
+            .with_hint("CRIU acts as the user whose program it dumps: have it where all users get to, or name another one with --criu"));
+        }
     }
+    Ok(())
 }
 
 fn listen(socket: &Path) -> Result<Listener> {

@@ -85,9 +85,12 @@ pub(super) fn seal(key: &Key, locked: &Locked) -> Result<Sealed, Refusal> {
     let more = image::with_more_rights(&folder.link(), owner.user)
         .map_err(|error| Refusal::new(Why::Failed, format!("the images aren't whole: {}", error.chain())))?;
     if let Some(what) = more {
-        return Err(Refusal::forbidden(format!("{what}, so that this user may not have what is in its memory")));
+        return Err(Refusal::forbidden(format!(
+            "{what}, so that this user may not have what is in its memory"
+        )));
     }
-    let (code, sealed) = code(key, folder, owner, &names).map_err(|error| failed("read the images", &error))?;
+    let (code, sealed) =
+        code(key, folder, owner, &names).map_err(|error| failed("read the images", &error))?;
     let seal = Seal { format_version: 1, user: owner.user, seal: code.to_hex().to_string() };
     let text = serde_json::to_vec(&seal).map_err(io::Error::from);
     text.and_then(|text| folder.create_for(layout::SEAL, &text, owner.user, owner.group))
@@ -95,12 +98,7 @@ pub(super) fn seal(key: &Key, locked: &Locked) -> Result<Sealed, Refusal> {
     Ok(sealed)
 }
 
-fn code(
-    key: &Key,
-    folder: &Held,
-    owner: Owner,
-    names: &[OsString],
-) -> io::Result<(blake3::Hash, Sealed)> {
+fn code(key: &Key, folder: &Held, owner: Owner, names: &[OsString]) -> io::Result<(blake3::Hash, Sealed)> {
     let mut hasher = blake3::Hasher::new_keyed(&key.0);
     hasher.update(DOMAIN).update(&owner.user.to_le_bytes());
     let mut sealed = Sealed { files: 0, bytes: 0 };

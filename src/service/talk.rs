@@ -32,27 +32,19 @@ pub(super) struct Client<'a> {
     who: Who,
 }
 
-/// Takes a connection in, where that user may have one more, and has `start` begin the conversation.
-pub(super) fn admit<'a>(
-    service: &'a Service,
-    socket: OwnedFd,
-    start: impl FnOnce(Box<dyn FnOnce() + Send + 'a>) -> io::Result<()>,
-) {
+/// Takes a connection in, where that user may have one more.
+pub(super) fn admit(service: &Service, socket: OwnedFd) -> Option<Client<'_>> {
     // One that has ended already wants nothing any more.
-    let Ok(peer) = Peer::of(&socket) else { return };
+    let peer = Peer::of(&socket).ok()?;
     let program = procfs::stat(peer.pid).map(|stat| stat.name).unwrap_or_default();
     let who = Who { user: peer.user, pid: peer.pid, program };
     match service.ledger.connect(peer.user) {
-        Ok(connected) => {
-            let client = Client { socket, peer, connected, who };
-            if let Err(error) = start(Box::new(move || client.converse(service))) {
-                audit::trouble(&format!("can't start a thread: {error}"));
-            }
-        }
+        Ok(connected) => Some(Client { socket, peer, connected, who }),
         Err(refusal) => {
             let _ = send(&socket, &request::refused(None, &refusal));
             message::finish(socket);
             audit::request(&who, "connection", &format!("refused: {}", refusal.reason), Duration::ZERO);
+            None
         }
     }
 }
@@ -68,7 +60,8 @@ enum Next {
 }
 
 impl Client<'_> {
-    fn converse(mut self, service: &Service) {
+    /// Answers its requests until it has none any more.
+    pub(super) fn converse(mut self, service: &Service) {
         let mut folder = None;
         while let Some(message) = self.next_message(service) {
             let begun = Instant::now();
@@ -159,7 +152,10 @@ impl Client<'_> {
     fn take_folder(&self, looked_at: &[u8]) -> Result<Held, Refusal> {
         let descriptors = self.take(looked_at)?;
         let [descriptor] = descriptors.as_slice() else {
-            return Err(Refusal::forbidden(format!("{} descriptors came along instead of one", descriptors.len())));
+            return Err(Refusal::forbidden(format!(
+                "{} descriptors came along instead of one",
+                descriptors.len()
+            )));
         };
         Held::behind(descriptor.as_fd()).map_err(|_| Refusal::forbidden("what came along is no folder"))
     }

@@ -69,7 +69,8 @@ impl Held {
     /// What is in it, by name.
     pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
         let entries = fs::read_dir(self.link())?;
-        let mut names: Vec<OsString> = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        let mut names: Vec<OsString> =
+            entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
         names.sort();
         Ok(names)
     }

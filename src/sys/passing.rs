@@ -57,7 +57,8 @@ pub(crate) fn receive(socket: &impl AsFd, most: usize) -> io::Result<(Vec<u8>, V
                 if ((*next).cmsg_level, (*next).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
                     let bytes = (*next).cmsg_len - libc::CMSG_LEN(0) as usize;
                     let first = libc::CMSG_DATA(next).cast::<RawFd>();
-                    let numbers = (0..bytes / size_of::<RawFd>()).map(|at| ptr::read_unaligned(first.add(at)));
+                    let numbers =
+                        (0..bytes / size_of::<RawFd>()).map(|at| ptr::read_unaligned(first.add(at)));
                     descriptors.extend(numbers.map(|number| OwnedFd::from_raw_fd(number)));
                 }
                 next = libc::CMSG_NXTHDR(header, next);

@@ -74,9 +74,9 @@ fn hear(connection: &OwnedFd) -> String {
     match recv(connection.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
         Ok(0) | Err(_) => "end".to_owned(),
         Ok(length) => {
-            let shown = buffer[..length].iter().map(|&byte| {
-                if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '.' }
-            });
+            let shown = buffer[..length]
+                .iter()
+                .map(|&byte| if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '.' });
             format!("heard {}", shown.collect::<String>())
         }
     }

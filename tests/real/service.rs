@@ -88,7 +88,8 @@ impl Served {
     /// The newest checkpoint of a user's program.
     fn checkpoints(&self, user: u32, name: &str) -> Vec<PathBuf> {
         let instances = fs::read_dir(self.store(user).join(name)).into_iter().flatten().flatten();
-        let all = instances.flat_map(|instance| fs::read_dir(instance.path()).into_iter().flatten().flatten());
+        let all =
+            instances.flat_map(|instance| fs::read_dir(instance.path()).into_iter().flatten().flatten());
         let is_one = |path: &PathBuf| {
             path.file_name().unwrap().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit())
         };
@@ -110,7 +111,8 @@ impl Served {
     fn is_idle(&self) -> bool {
         let pid = self.service.pid();
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let children = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        let children =
+            |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
         let locked = fs::read_dir(self.lab.path("state/locked")).into_iter().flatten().count();
         tasks.map(children).all(|children| children.trim().is_empty()) && locked == 0
     }
@@ -143,8 +145,10 @@ fn looks(path: &Path) -> (u32, u32, u32) {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }

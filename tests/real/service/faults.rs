@@ -28,9 +28,10 @@ const HANGS: &str = "echo x > /proc/self/fd/4/pages-1.img; sleep 1000 & wait";
 /// The draft's folder of images, while there is one.
 fn draft(served: &Served, user: u32) -> Option<PathBuf> {
     let instance = fs::read_dir(served.store(user).join("chain")).ok()?.flatten().next()?.path();
-    let draft = fs::read_dir(instance).ok()?.flatten().find(|entry| {
-        entry.file_name().to_string_lossy().ends_with(".partial")
-    })?;
+    let draft = fs::read_dir(instance)
+        .ok()?
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().ends_with(".partial"))?;
     Some(draft.path().join("images"))
 }
 
@@ -226,7 +227,10 @@ fn the_user_can_neither_look_into_its_worker_nor_into_the_locked_folder() {
         ] {
             let (done, said) = tried(user, &line);
             assert!(!done, "user {user}: {line}");
-            assert!(said.contains("ermission") || said.contains("not permitted") || line.contains("maps"), "{line}: {said}");
+            assert!(
+                said.contains("ermission") || said.contains("not permitted") || line.contains("maps"),
+                "{line}: {said}"
+            );
         }
     }
 }

@@ -52,11 +52,15 @@ fn messages() -> Vec<Row> {
         said("a dump without a folder", &good, "no folder has come"),
         said("a folder that doesn't come along", &folder(), "0 descriptors came along"),
         said("a field that nobody knows", &[version(), number(99, 1)].concat(), plainly),
-        said("a field that is there twice", &[number(1, 10), number(1, DUMP)].concat(), plainly),
+        said("a field that is there twice", &[version(), number(4, 1)].concat(), plainly),
         said("a number that is written too long", &[0x08, 0x8a, 0x00], plainly),
         said("a version with a process id", &[number(1, 10), number(6, 1)].concat(), "more than belongs"),
         said("a version with options", &[number(1, 10), text(2, options(&[]))].concat(), "more than belongs"),
-        said("a check of somebody's folder", &[number(1, 3), text(2, options(&[]))].concat(), "other options"),
+        said(
+            "a check of somebody's folder",
+            &[number(1, 3), text(2, options(&[]))].concat(),
+            "other options",
+        ),
         (
             "a dump that is queued behind the version",
             vec![send(&version()), send(&dump(&options(&[(22, text(22, "id"))]))), hear(), hear()],
@@ -71,12 +75,18 @@ fn messages() -> Vec<Row> {
 }
 
 fn forbidden_options(images: &Path) -> Vec<Row> {
-    let named = |name: &'static str, field: u32, bytes: Vec<u8>, answer| optioned(name, images, field, bytes, answer);
+    let named =
+        |name: &'static str, field: u32, bytes: Vec<u8>, answer| optioned(name, images, field, bytes, answer);
     let mount = [text(1, "/etc"), text(2, "/etc")].concat();
     let inherited = [text(1, "etc/shadow"), number(2, 0)].concat();
     vec![
         named("another process", 2, number(2, 1), "option pid isn't allowed"),
-        named("a page server at another machine", 11, text(11, text(1, "1.2.3.4")), "option ps isn't allowed"),
+        named(
+            "a page server at another machine",
+            11,
+            text(11, text(1, "1.2.3.4")),
+            "option ps isn't allowed",
+        ),
         named("notifications", 12, number(12, 1), "option notify_scripts isn't allowed"),
         named("another root", 13, text(13, "/"), "option root isn't allowed"),
         named("images to build on", 14, text(14, "../forged"), "option parent_img isn't allowed"),
@@ -90,7 +100,12 @@ fn forbidden_options(images: &Path) -> Vec<Row> {
         named("mounts to leave out", 31, text(31, "/proc"), "option skip_mnt isn't allowed"),
         named("file systems to trust", 32, text(32, "fuse"), "option enable_fs isn't allowed"),
         named("paths to search", 36, text(36, "/root"), "option irmap_scan_paths isn't allowed"),
-        named("a namespace", 39, text(39, [text(1, "net"), text(2, "1")].concat()), "option join_ns isn't allowed"),
+        named(
+            "a namespace",
+            39,
+            text(39, [text(1, "net"), text(2, "1")].concat()),
+            "option join_ns isn't allowed",
+        ),
         named("a file of properties", 42, text(42, "/etc/shadow"), "option cgroup_props_file isn't allowed"),
         named("a group to freeze", 44, text(44, "/sys/fs/cgroup"), "option freeze_cgroup isn't allowed"),
         named("lazy pages", 48, number(48, 1), "option lazy_pages isn't allowed"),
@@ -98,10 +113,15 @@ fn forbidden_options(images: &Path) -> Vec<Row> {
         named("a file of settings", 51, text(51, "/tmp/evil.conf"), "option config_file isn't allowed"),
         named("a security profile", 53, text(53, "unconfined"), "option lsm_profile isn't allowed"),
         named("another's log", 71, number(71, 1), "option log_to_stderr isn't allowed"),
-        named("an option that nobody knows", 99, number(99, 1), "option number 99 isn't allowed"),
+        named("an option that nobody knows", 99, number(99, 1), "not written plainly"),
         named("a descriptor for the images", 1, number(1, 3), "images_dir_fd names a descriptor"),
         named("a path for the images", 68, text(68, "/etc"), "images_dir names another folder"),
-        named("its own path for the images", 68, text(68, images.to_str().unwrap()), "images_dir names another"),
+        named(
+            "its own path for the images",
+            68,
+            text(68, images.to_str().unwrap()),
+            "images_dir names another",
+        ),
         named("a log elsewhere", 10, text(10, "../../x"), "log_file has another name"),
         named("a log that tells everything", 9, number(9, 4), "log_level isn't one"),
         named("an hour to freeze", 45, number(45, 3600), "timeout is longer"),
@@ -113,7 +133,12 @@ fn forbidden_options(images: &Path) -> Vec<Row> {
         named("a file that is left outside", 37, text(37, "file[1:2]"), "external names something else"),
         (
             "a dump after which more is to come",
-            vec![with(&[images]), hear(), send(&[number(1, DUMP), text(2, options(&[])), number(4, 1)].concat()), hear()],
+            vec![
+                with(&[images]),
+                hear(),
+                send(&[number(1, DUMP), text(2, options(&[])), number(4, 1)].concat()),
+                hear(),
+            ],
             "more than belongs",
         ),
     ]
@@ -141,18 +166,12 @@ fn folders(served: &Served, images: &Path) -> Vec<Row> {
         into("a link to a folder of another user's", &[&link], "belongs to user 4200002"),
         into("a folder that others can write to", &[&open], "open to others (mode 777)"),
         into("a folder with a forged seal", &[&full], "isn't empty"),
-        into("a file", &[&file], "no folder has come"),
+        ("a file", vec![with(&[&file]), hear()], "what came along is no folder"),
         into("the processes", &[Path::new("/proc")], "belongs to user 0"),
-        into("two folders", &[images, images], "no folder has come"),
+        ("two folders", vec![with(&[images, images]), hear()], "2 descriptors came along"),
         (
             "a dump whose program has ended",
-            vec![
-                "orphan".to_owned(),
-                with(&[images]),
-                hear(),
-                send(&dump(&options(&[]))),
-                hear(),
-            ],
+            vec!["orphan".to_owned(), with(&[images]), hear(), send(&dump(&options(&[]))), hear()],
             "can't look at the program",
         ),
     ]
@@ -184,15 +203,19 @@ fn everything_hostile_is_refused_and_nothing_is_left_behind() {
         all.filter(|(path, _)| !path.ends_with("service.out")).collect::<Vec<_>>()
     };
     let before = everything();
+    let mut wrong = Vec::new();
     for (name, operations, answer) in &table {
         let heard = served.speak(ONE, operations);
         let last = heard.lines().last().unwrap_or_default();
-        assert!(last.contains(answer), "{name}: {heard}");
+        if !last.contains(answer) {
+            wrong.push(format!("{name}: {heard}"));
+        }
         eventually(name, || served.is_idle().then_some(()));
         assert_eq!(everything(), before, "{name}");
         let version = served.speak(OTHER, &[send(&version()), hear()]);
         assert!(version.contains("heard"), "after {name}: {version}");
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     println!("{} hostile requests refused", table.len());
 }
 
@@ -214,10 +237,8 @@ fn what_is_queued_behind_a_dump_is_never_read() {
     fs::write(&evil, "action-script=/bin/true\n").unwrap();
     let second = dump(&options(&[(51, text(51, evil.to_str().unwrap()))]));
     let good = dump(&options(&[]));
-    let heard = served.speak(
-        ONE,
-        &[with(&[&images]), hear(), send(&good), send(&second), hear(), hear(), hear()],
-    );
+    let heard =
+        served.speak(ONE, &[with(&[&images]), hear(), send(&good), send(&second), hear(), hear(), hear()]);
     let answers: Vec<&str> = heard.lines().collect();
     // The folder, CRIU's answer, the service's, and nothing.
     assert!(answers[1].starts_with("heard") && answers[2].starts_with("heard"), "{heard}");
@@ -330,7 +351,9 @@ fn requests_are_counted_and_a_connection_that_says_nothing_ends() {
 
 #[test]
 fn a_program_that_is_too_large_and_a_disk_that_is_too_small_are_said_beforehand() {
-    for (limit, value, answer) in [("--size", "1", "in memory, and 1.0 MiB is the limit"), ("--reserve", "99999999", "are to stay so")] {
+    for (limit, value, answer) in
+        [("--size", "1", "in memory, and 1.0 MiB is the limit"), ("--reserve", "99999999", "are to stay so")]
+    {
         let served = Served::new(&[limit, value]);
         let images = served.images(ONE, "images");
         let heard = served.speak(ONE, &[with(&[&images]), hear(), send(&dump(&options(&[]))), hear()]);

@@ -25,7 +25,10 @@ fn each_user_checkpoints_its_own_program(criu: &Path) {
         }
         let manifest = crate::harness::manifest(checkpoint);
         assert!(manifest["criu"]["peer"].as_str().unwrap().contains("selfdump.sock"), "{manifest}");
-        served.service.wait_for(&format!("user={user} pid={} program=\"chain\" asked=dump result=\"sealed", chain.pid()));
+        served.service.wait_for(&format!(
+            "user={user} pid={} program=\"chain\" asked=dump result=\"sealed",
+            chain.pid()
+        ));
     }
     assert!(served.is_idle());
 }
@@ -61,7 +64,9 @@ fn a_program_that_was_dumped_by_the_service_comes_back_and_knows_it() {
     assert_eq!(looks(Path::new(&format!("/proc/{pid}"))), (ONE, ONE, 0o555));
     // What it remembers of the service ends with its next checkpoint, which is as any other.
     crate::harness::send(pid, USR2);
-    eventually("a checkpoint of the life that began", || (served.checkpoints(ONE, "chain").len() == 2).then_some(()));
+    eventually("a checkpoint of the life that began", || {
+        (served.checkpoints(ONE, "chain").len() == 2).then_some(())
+    });
     drop(restored);
 }
 
