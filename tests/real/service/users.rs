@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{ONE, OTHER, Served, looks, names};
-use crate::harness::{Restored, USR2, criu, eventually, oldest_criu, program};
+use super::{ONE, OTHER, Served, TERM, looks, names};
+use crate::harness::{Restored, USR2, criu, eventually, oldest_criu, program, selfdump};
 
 fn each_user_checkpoints_its_own_program(criu: &Path) {
     let served = Served::by(criu, &[]);
@@ -121,4 +121,40 @@ fn what_others_lend_their_rights_to_is_not_dumped() {
     eventually("nothing under way", || served.is_idle().then_some(()));
     let child = fs::read_to_string(format!("/proc/{0}/task/{0}/children", chain.pid())).unwrap();
     child.split_whitespace().for_each(|pid| crate::harness::send(pid.parse().unwrap(), crate::harness::KILL));
+}
+
+/// As systemd starts it: with the socket as its third descriptor, and what the unit takes away gone.
+#[test]
+fn a_socket_that_was_handed_over_is_served_with_the_units_capabilities() {
+    let unit =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/systemd/selfdump.service")).unwrap();
+    let bounding = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let bounding = bounding.to_lowercase().replace("cap_", "+").replace(' ', ",");
+    let mut served = Served::new(&[]);
+    served.service.signal(TERM);
+    served.service.wait();
+    let options = format!("--criu {} --state {}", criu().display(), served.lab.path("state").display());
+    let socket = served.socket();
+    // Python is what can listen and then become another program, with the socket where that looks for it.
+    let listening = format!(
+        "import os, socket\n\
+         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind({path:?}); os.chmod({path:?}, 0o666); s.listen()\n\
+         os.dup2(s.fileno(), 3)\n\
+         os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n\
+         os.execvp('setpriv', ['setpriv', '--no-new-privs', '--bounding-set=-all,{bounding}', {program:?}, 'service']\
+         + {options:?}.split())",
+        path = socket.display().to_string(),
+        program = selfdump().get_program().to_str().unwrap(),
+    );
+    let mut python = Command::new("python3");
+    python.arg("-c").arg(listening);
+    served.service = served.lab.launch(python, "handed-over").start();
+    served.service.wait_for("listens at");
+    let chain = served.launch(ONE, "chain").start();
+    chain.wait_for("step 50");
+    chain.signal(USR2);
+    served.attempt(ONE, "chain", true);
+    served.service.signal(TERM);
+    assert!(served.service.wait().success());
+    assert!(socket.exists(), "systemd's socket is systemd's");
 }
