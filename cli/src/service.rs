@@ -43,12 +43,12 @@ pub struct Args {
     /// Requests in a minute for each user; a checkpoint takes three
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().requests_each)]
     requests_each: usize,
-    /// The largest program, in MiB of what it and its children have in memory
-    #[arg(long, value_name = "MIB", default_value_t = Limits::default().size.0 >> 20)]
-    size: u64,
-    /// What has to be left of the disk, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = Limits::default().reserve.0 >> 20)]
-    reserve: u64,
+    /// The largest program: what it and its children have in memory
+    #[arg(long, value_name = "SIZE", default_value = "1TiB")]
+    size: Bytes,
+    /// What has to be left of the disk
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    reserve: Bytes,
     /// How long a dump may take
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     deadline: Duration,
@@ -64,8 +64,8 @@ pub fn run(args: &Args) -> Result<()> {
     limits.connections = args.connections;
     limits.connections_each = args.connections_each;
     limits.requests_each = args.requests_each;
-    limits.size = Bytes::mebibytes(args.size);
-    limits.reserve = Bytes::mebibytes(args.reserve);
+    limits.size = args.size;
+    limits.reserve = args.reserve;
     limits.deadline = args.deadline;
     limits.silence = args.silence;
     let mut options = Options::default();

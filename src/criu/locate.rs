@@ -15,15 +15,19 @@ pub const STANDARD_SERVICE: &str = "/run/criu_service.socket";
 /// Where `selfdump service` listens.
 pub const GUARDED_SERVICE: &str = "/run/selfdump/selfdump.sock";
 
-/// Whether a `selfdump service` of root's can be at its socket, for a program that isn't root's: root needs none. Where
-/// others can write to the folder it may be anybody's.
-pub(super) fn guarded_service_is_trusted() -> bool {
+/// The socket of a `selfdump service` of root's, for a program that isn't root's: root needs none.
+pub(super) fn guarded_service() -> Option<&'static Path> {
     let socket = Path::new(GUARDED_SERVICE);
+    (!process::is_root() && is_roots_alone(socket)).then_some(socket)
+}
+
+/// Whether nobody but root can have put a socket there. Where others can write to its folder it may be anybody's.
+fn is_roots_alone(socket: &Path) -> bool {
     let is_roots = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.uid() == 0);
     let folder = socket.parent().unwrap_or(socket);
     let is_closed =
         folder.symlink_metadata().is_ok_and(|folder| folder.is_dir() && folder.mode() & 0o022 == 0);
-    !process::is_root() && is_roots(socket) && is_roots(folder) && is_closed
+    is_roots(socket) && is_roots(folder) && is_closed
 }
 
 /// The CRIU programs to try, best first: the named one alone, else the one on PATH and then the private
@@ -71,4 +75,25 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
 
 fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_others_could_have_put_there_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("selfdump.sock");
+        let mode = |mode| fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o755);
+        assert!(!is_roots_alone(&socket), "it isn't there");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!(is_roots_alone(&socket), process::is_root());
+        mode(0o777);
+        assert!(!is_roots_alone(&socket));
+    }
 }

@@ -63,7 +63,7 @@ pub fn ways(service: Option<&Path>, program: Option<&Path>) -> Result<Vec<Way>> 
     if let Some(socket) = service {
         return Ok(vec![Way::Service(socket.to_owned())]);
     }
-    let guarded = Some(Path::new(GUARDED_SERVICE)).filter(|_| locate::guarded_service_is_trusted());
+    let guarded = locate::guarded_service();
     let standard = Some(Path::new(STANDARD_SERVICE)).filter(|standard| standard.exists());
     for socket in guarded.into_iter().chain(standard) {
         match Connection::service(socket, PROBE).and_then(|service| service.version()) {

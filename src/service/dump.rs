@@ -24,10 +24,11 @@ const LAST: Duration = Duration::from_secs(5);
 /// are sealed when this returns, or there are none.
 pub(super) fn dump(service: &Service, client: &Client<'_>, folder: Held) -> Result<Sealed, Refusal> {
     ensure_ordinary(service, client)?;
-    let owner = lock::ensure_usable(&folder, client.peer.user)?;
+    // Here already, since what follows may have to wait.
+    lock::ensure_usable(&folder, client.peer.user)?;
     let _under_way = client.connected.begin_dump()?;
     ensure_room(service, client, &folder)?;
-    let locked = Locked::take(service, folder, owner)?;
+    let locked = Locked::take(service, folder, client.peer.user)?;
     match work(service, client, &locked) {
         Ok(()) => match seal::seal(&service.key, &locked) {
             Ok(sealed) => {

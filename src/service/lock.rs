@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::PoisonError;
 
 use super::journal::{Journal, Line};
 use super::{Service, audit};
@@ -41,8 +42,12 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// Locks a folder that was found usable. Where that fails it is left as it was.
-    pub(super) fn take(service: &Service, folder: Held, owner: Owner) -> Result<Locked, Refusal> {
+    /// Locks a folder of `user`'s. Where it can't be used it is left as it was.
+    pub(super) fn take(service: &Service, folder: Held, user: u32) -> Result<Locked, Refusal> {
+        // Two conversations may have been given the same one. Whoever comes second finds it locked, and doesn't give back
+        // what is the other's.
+        let _alone = service.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = ensure_usable(&folder, user)?;
         let line = note(&service.journal, &folder)?;
         let locked = Locked { folder, owner, line };
         match locked.close(service.group) {

@@ -23,6 +23,7 @@ mod talk;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -101,6 +102,8 @@ struct Service {
     journal: Journal,
     limits: Limits,
     ledger: Ledger,
+    /// Held while a folder is being locked.
+    taking: Mutex<()>,
     /// Hung up when the service is to end.
     stop: OwnedFd,
 }
@@ -136,6 +139,7 @@ pub fn serve(options: &Options) -> Result<()> {
         journal,
         limits: options.limits.clone(),
         ledger: Ledger::new(options.limits.clone()),
+        taking: Mutex::new(()),
         stop,
     };
     thread::scope(|scope| {

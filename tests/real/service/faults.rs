@@ -128,6 +128,32 @@ fn a_program_that_ends_while_it_is_dumped_takes_its_criu_with_it() {
     served.service.wait_for("the program ended while it was dumped");
 }
 
+/// Two wait for a dump with the same folder, and begin at the same time. The second must not give back, or write into, what
+/// the first has locked.
+#[test]
+fn a_folder_is_locked_once() {
+    let (_folder, hangs) = false_criu(HANGS);
+    let served = Served::by(&hangs, &["--dumps-each", "2", "--deadline", "3s", "--silence", "30s"]);
+    let dump_into = |images: &Path| {
+        served.speak(ONE, &[with(&[images]), hear(), send_message(&dump(&options(&[]))), hear()])
+    };
+    let shared = served.images(ONE, "shared");
+    let before = [served.images(ONE, "one"), served.images(ONE, "another")];
+    let heard: Vec<String> = std::thread::scope(|scope| {
+        let first: Vec<_> = before.iter().map(|images| scope.spawn(|| dump_into(images))).collect();
+        eventually("two that are under way", || {
+            before.iter().all(|images| images.join("pages-1.img").exists()).then_some(())
+        });
+        let both: Vec<_> = (0..2).map(|_| scope.spawn(|| dump_into(&shared))).collect();
+        first.into_iter().for_each(|one| assert!(one.join().unwrap().contains("did not end in time")));
+        both.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let with_text = |text: &str| heard.iter().filter(|heard| heard.contains(text)).count();
+    assert_eq!((with_text("belongs to user 0"), with_text("did not end in time")), (1, 1), "{heard:?}");
+    assert!(served.is_idle());
+    assert_eq!((looks(&shared), names(&shared)), ((ONE, ONE, 0o700), vec![]));
+}
+
 #[test]
 fn a_program_that_waits_no_longer_gets_its_folder_back() {
     let (_folder, hangs) = false_criu(HANGS);

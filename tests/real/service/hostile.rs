@@ -351,9 +351,10 @@ fn requests_are_counted_and_a_connection_that_says_nothing_ends() {
 
 #[test]
 fn a_program_that_is_too_large_and_a_disk_that_is_too_small_are_said_beforehand() {
-    for (limit, value, answer) in
-        [("--size", "1", "in memory, and 1.0 MiB is the limit"), ("--reserve", "99999999", "are to stay so")]
-    {
+    for (limit, value, answer) in [
+        ("--size", "1MiB", "in memory, and 1.0 MiB is the limit"),
+        ("--reserve", "99999GiB", "are to stay so"),
+    ] {
         let served = Served::new(&[limit, value]);
         let images = served.images(ONE, "images");
         let heard = served.speak(ONE, &[with(&[&images]), hear(), send(&dump(&options(&[]))), hear()]);

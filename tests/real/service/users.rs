@@ -158,3 +158,17 @@ fn a_socket_that_was_handed_over_is_served_with_the_units_capabilities() {
     assert!(served.service.wait().success());
     assert!(socket.exists(), "systemd's socket is systemd's");
 }
+
+/// `selfdump doctor` asks everything that can be asked, and has itself dumped.
+#[test]
+fn the_doctor_finds_the_service_good() {
+    let served = Served::new(&[]);
+    fs::copy(selfdump().get_program(), served.lab.path("selfdump")).unwrap();
+    let mut doctor = served.launch(ONE, "selfdump").arg("doctor").start();
+    doctor.wait();
+    let said = doctor.output();
+    assert!(said.contains("the service at") && !said.contains("FAILED"), "{said}");
+    for asked in ["features", "check", "dump"] {
+        served.service.wait_for(&format!("program=\"selfdump\" asked={asked} "));
+    }
+}
