@@ -121,12 +121,15 @@ pub fn serve(options: &Options) -> Result<()> {
         )
         .with_hint("run it as root; it keeps what it needs and gives up the rest"));
     }
+    // Before anything is opened, which could get its number.
+    let handed_over = Listener::handed_over()
+        .map_err(|source| Error::os("use the socket that was handed over (LISTEN_FDS)", source))?;
     // Before there are threads, so that they have these held back as well.
     signal::hold_back(&signal::TO_END).map_err(|source| Error::os("hold signals back", source))?;
     let (criu, version) = working_criu(options.criu.as_deref())?;
     let journal = Journal::open(&options.state)?;
     let key = Key::of(&options.state)?;
-    let listener = listen(&options.socket)?;
+    let listener = handed_over.map_or_else(|| listen(&options.socket), Ok)?;
     credentials::keep_only(&OWN).map_err(|source| Error::os("give up what isn't needed", source))?;
     journal.mend();
     let (stop, running) = message::pair().map_err(|source| Error::os("make a socket pair", source))?;
@@ -167,7 +170,8 @@ fn signalled() -> std::io::Result<()> {
 fn accept(service: &Service, listener: &Listener) {
     use std::os::fd::AsFd;
     thread::scope(|scope| {
-        while let Ok(Some(0)) = first_ready(&[listener.as_fd(), service.stop.as_fd()], None) {
+        // The end comes first, however many want to be served.
+        while let Ok(Some(1)) = first_ready(&[service.stop.as_fd(), listener.as_fd()], None) {
             match listener.accept() {
                 Ok(Some(socket)) => {
                     let Some(client) = talk::admit(service, socket) else { continue };
@@ -238,11 +242,6 @@ fn ensure_roots(program: &Path) -> Result<()> {
 }
 
 fn listen(socket: &Path) -> Result<Listener> {
-    let handed_over = Listener::handed_over()
-        .map_err(|source| Error::os("use the socket that was handed over (LISTEN_FDS)", source))?;
-    if let Some(listener) = handed_over {
-        return Ok(listener);
-    }
     let folder = socket.parent().unwrap_or(Path::new("/"));
     open_folder(folder)?;
     Listener::at(socket).map_err(|source| match source.kind() {

@@ -91,8 +91,8 @@ impl Client<'_> {
     /// The next message, which stays where it is; none where nothing comes any more.
     fn next_message(&self, service: &Service) -> Option<Result<Vec<u8>, Refusal>> {
         let deadline = Instant::now() + service.limits.silence;
-        let waited = first_ready(&[self.socket.as_fd(), service.stop.as_fd()], Some(deadline));
-        let Ok(Some(0)) = waited else { return None };
+        let waited = first_ready(&[service.stop.as_fd(), self.socket.as_fd()], Some(deadline));
+        let Ok(Some(1)) = waited else { return None };
         match message::peek(&self.socket, request::LARGEST, deadline) {
             Ok(Received::Message(bytes)) => Some(Ok(bytes)),
             Ok(Received::EndOfFile | Received::TimedOut) => None,

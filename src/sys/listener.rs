@@ -58,8 +58,17 @@ impl Listener {
             }
             _ => return Ok(None),
         }
-        // SAFETY: a plain number; F_GETFD tells whether it is open, and the variables that it is meant for us.
-        Errno::result(unsafe { libc::fcntl(FIRST_HANDED_OVER, libc::F_GETFD) })?;
+        let mut listens: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_ACCEPTCONN);
+        // SAFETY: the kernel writes at most `length` bytes to `listens`, which is as long. What isn't open, or no socket, is
+        // an error.
+        Errno::result(unsafe {
+            libc::getsockopt(FIRST_HANDED_OVER, level, option, (&raw mut listens).cast(), &raw mut length)
+        })?;
+        if listens == 0 {
+            return Err(io::Error::other("what was handed over isn't listened at"));
+        }
         // SAFETY: it is open, and nobody else in this process knows of it.
         let socket = unsafe { OwnedFd::from_raw_fd(FIRST_HANDED_OVER) };
         // SAFETY: plain numbers.

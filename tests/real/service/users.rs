@@ -139,7 +139,7 @@ fn a_socket_that_was_handed_over_is_served_with_the_units_capabilities() {
     let listening = format!(
         "import os, socket\n\
          s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind({path:?}); os.chmod({path:?}, 0o666); s.listen()\n\
-         os.dup2(s.fileno(), 3)\n\
+         os.dup2(os.dup(s.fileno()), 3)\n\
          os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n\
          os.execvp('setpriv', ['setpriv', '--no-new-privs', '--bounding-set=-all,{bounding}', {program:?}, 'service']\
          + {options:?}.split())",
