@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::words::{hear, number, send as say, text};
 use super::{ONE, OTHER, Served, TERM, looks, names};
 use crate::harness::{Restored, USR2, criu, eventually, oldest_criu, program, selfdump};
 
@@ -159,16 +160,15 @@ fn a_socket_that_was_handed_over_is_served_with_the_units_capabilities() {
     assert!(socket.exists(), "systemd's socket is systemd's");
 }
 
-/// `selfdump doctor` asks everything that can be asked, and has itself dumped.
+/// What CRIU and the kernel can do is answered by a CRIU of this user's.
 #[test]
-fn the_doctor_finds_the_service_good() {
+fn questions_about_the_kernel_are_passed_on() {
     let served = Served::new(&[]);
-    fs::copy(selfdump().get_program(), served.lab.path("selfdump")).unwrap();
-    let mut doctor = served.launch(ONE, "selfdump").arg("doctor").start();
-    doctor.wait();
-    let said = doctor.output();
-    assert!(said.contains("the service at") && !said.contains("FAILED"), "{said}");
-    for asked in ["features", "check", "dump"] {
-        served.service.wait_for(&format!("program=\"selfdump\" asked={asked} "));
+    let features = [number(1, 9), number(4, 1), text(5, number(2, 1))].concat();
+    let check = [number(1, 3), text(2, [number(1, u64::MAX), number(67, 1)].concat())].concat();
+    let heard = served.speak(ONE, &[say(&features), hear(), say(&check), hear()]);
+    assert_eq!(heard.matches("heard").count(), 2, "{heard}");
+    for asked in ["features", "check"] {
+        served.service.wait_for(&format!("program=\"speaker\" asked={asked} result=\"passed on\""));
     }
 }
