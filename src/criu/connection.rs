@@ -233,7 +233,7 @@ impl Connection {
     }
 
     /// Whether a `selfdump service` is at the other end, as far as it was asked for its version.
-    fn is_guarded(&self) -> bool {
+    pub(crate) fn is_guarded(&self) -> bool {
         matches!(&self.peer, Peer::Service { is_selfdump, .. } if is_selfdump.load(Ordering::Relaxed))
     }
 

@@ -172,3 +172,15 @@ fn questions_about_the_kernel_are_passed_on() {
         served.service.wait_for(&format!("program=\"speaker\" asked={asked} result=\"passed on\""));
     }
 }
+
+/// It is open to everybody, as CRIU's own must not be.
+#[test]
+fn the_doctor_tells_it_from_a_service_of_crius() {
+    let served = Served::new(&[]);
+    fs::copy(selfdump().get_program(), served.lab.path("selfdump")).unwrap();
+    let mut doctor = served.launch(ONE, "selfdump").arg("doctor").start();
+    doctor.wait();
+    let said = doctor.output();
+    let line = said.lines().find(|line| line.contains(" service: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.starts_with("ok"), "{said}");
+}
