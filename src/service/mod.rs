@@ -3,7 +3,7 @@
 //! CRIU needs rights that an ordinary user hasn't got, and whoever has CRIU's own service at hand can have any process
 //! dumped. This one listens for everybody, and has each program dumped for itself alone:
 //!
-//! - who asks is what the kernel says of the connection ([`sys::peer`](crate::sys));
+//! - who asks is what the kernel says of the connection (`sys::peer`);
 //! - what is asked is looked at before CRIU reads it, in the very message that it reads (`talk`, `criu::request`);
 //! - CRIU runs as the user who asks, with three capabilities, so that it opens no file that this user may not open;
 //! - the folder of the images is the service's as long as CRIU writes into it (`lock`), and what is in it then is looked
