@@ -127,6 +127,9 @@ mod checkpoint;
 pub mod prometheus;
 pub mod restore;
 
+#[cfg(feature = "service")]
+pub mod service;
+
 #[cfg(feature = "inspect")]
 pub mod inspect;
 

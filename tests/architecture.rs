@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 16] = [
+const ORDER: [&[&str]; 17] = [
     &["error", "frozen", "sys"],
     &["report"],
     &["metrics"],
@@ -13,6 +13,7 @@ const ORDER: [&[&str]; 16] = [
     &["criu", "image", "store", "trigger"],
     &["checkpoint", "prometheus"],
     &["restore"],
+    &["service"],
     &["inspect"],
     &["supervise"],
     &["agent"],
@@ -208,21 +209,26 @@ fn unsafe_code_and_system_calls_stand_in_sys() {
 
 /// How many blocks, functions, implementations and attributes are unsafe in each file. One more is one to look at: it
 /// wants a reason why a safe way won't do, and its number here.
-const UNSAFE: [(&str, usize); 17] = [
+const UNSAFE: [(&str, usize); 22] = [
     ("auto.rs", 1),
     ("sys/copies.rs", 6),
     ("sys/crash.rs", 11),
+    ("sys/credentials.rs", 6),
     ("sys/disk.rs", 1),
+    ("sys/folder.rs", 1),
     ("sys/handler.rs", 11),
+    ("sys/listener.rs", 9),
     ("sys/machine.rs", 1),
-    ("sys/message.rs", 9),
+    ("sys/message.rs", 10),
     ("sys/namespace.rs", 4),
+    ("sys/passing.rs", 6),
+    ("sys/peer.rs", 2),
     ("sys/pidfd.rs", 4),
     ("sys/process.rs", 6),
     ("sys/program.rs", 5),
     ("sys/signal.rs", 4),
     ("sys/sock_diag.rs", 4),
-    ("sys/spawn.rs", 16),
+    ("sys/spawn.rs", 18),
     ("sys/terminal.rs", 5),
     ("sys/wake.rs", 5),
     ("sys/xattr.rs", 1),
@@ -261,6 +267,7 @@ fn the_store_s_file_names_stand_in_its_layout() {
         "failed.log",
         "runner.lock",
         "run.json",
+        "seal.json",
         ".partial",
     ];
     let quoted = ["\"latest\"", "\"images\"", "\"link\""];

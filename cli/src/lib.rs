@@ -23,6 +23,7 @@ mod output;
 mod prune;
 mod restore;
 mod run;
+mod service;
 pub mod setup;
 mod show;
 mod status;
@@ -60,6 +61,7 @@ enum Command {
     Verify(verify::Args),
     Core(core_file::Args),
     Setup(setup::Args),
+    Service(service::Args),
     /// What `restore` has for the case that it is killed itself
     #[command(hide = true)]
     Guard,
@@ -123,6 +125,7 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Verify(args) => (verify::run(&args), 1),
         Command::Core(args) => (core_file::run(&args).map(succeeded), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
+        Command::Service(args) => (service::run(&args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),
     };
     match done {

@@ -2,11 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use prost::Message;
 
 use super::explain::{self, Operation};
+use super::guarded;
 use super::options::{DumpOptions, RestoreOptions};
 use super::rpc;
 use crate::error::{CriuFailure, Error, ErrorKind, Result};
@@ -30,8 +32,8 @@ pub struct Connection {
 /// Who is at the other end.
 #[derive(Debug)]
 enum Peer {
-    /// A running `criu service`.
-    Service { socket: PathBuf },
+    /// A running `criu service`; or a `selfdump service`, which tells so when it is asked for its version.
+    Service { socket: PathBuf, is_selfdump: AtomicBool },
     /// A `criu swrk` of our own, started detached. It ends when the connection is dropped, at the latest.
     Worker { program: PathBuf, output: PathBuf, _leash: Leash },
     /// A `criu swrk` that is our child.
@@ -88,7 +90,7 @@ impl Connection {
             return Err(explain::untrusted(socket, &distrust.to_string()));
         }
         let connected = message::connect(socket, Instant::now() + timeout.min(SMALL_REQUEST));
-        let peer = Peer::Service { socket: socket.to_owned() };
+        let peer = Peer::Service { socket: socket.to_owned(), is_selfdump: AtomicBool::new(false) };
         let connection = match connected {
             Ok(socket) => Connection { socket, peer, timeout },
             Err(source) => return Err(explain::unreachable(socket, source)),
@@ -142,7 +144,7 @@ impl Connection {
     /// Who answers, for people: a program's path or a service's socket.
     pub fn peer(&self) -> String {
         match &self.peer {
-            Peer::Service { socket } => format!("service {}", socket.display()),
+            Peer::Service { socket, .. } => format!("service {}", socket.display()),
             Peer::Worker { program, .. } | Peer::Child { program, .. } => program.display().to_string(),
         }
     }
@@ -150,7 +152,7 @@ impl Connection {
     /// The user that a service runs as; none where it is a worker of our own, and so ours.
     pub(crate) fn service_user(&self) -> Result<Option<u32>> {
         match &self.peer {
-            Peer::Service { socket } => message::peer_user(&self.socket)
+            Peer::Service { socket, .. } => message::peer_user(&self.socket)
                 .map(Some)
                 .map_err(|source| Error::io("look who serves", socket, source)),
             _ => Ok(None),
@@ -161,6 +163,9 @@ impl Connection {
     pub fn version(&self) -> Result<Version> {
         let request = rpc::Request { keep_open: Some(true), ..request(rpc::RequestKind::Version) };
         let answer = self.ask(Operation::Version, &request, self.short(), None)?;
+        if let Peer::Service { is_selfdump, .. } = &self.peer {
+            is_selfdump.store(answer.service.is_some(), Ordering::Relaxed);
+        }
         let version = answer.version.ok_or_else(|| explain::senseless(&self.peer(), "no version in it"))?;
         Ok(Version {
             major: version.major_number,
@@ -173,7 +178,8 @@ impl Connection {
     /// that, and writes its log there: `folder` is a symbolic link to one.
     pub fn check(self, folder: &Path) -> Result<()> {
         let options = DumpOptions::new(folder, Needs::default());
-        let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Check) };
+        let opts = if self.is_guarded() { guarded::check_options() } else { options.encode()? };
+        let request = rpc::Request { opts: Some(opts), ..request(rpc::RequestKind::Check) };
         let log = folder.join(&options.log_file);
         self.ask(Operation::Check, &request, self.short(), Some(&log)).map(drop)
     }
@@ -198,6 +204,9 @@ impl Connection {
     /// Has this process and its children dumped. **Returns twice**: here and now with
     /// [`Dumped::Original`], and with [`Dumped::Restored`] in each process that is restored from the images.
     pub fn dump(self, options: &DumpOptions) -> Result<Dumped> {
+        if self.is_guarded() {
+            return self.dump_guarded(options);
+        }
         let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Dump) };
         let log = options.images.join(&options.log_file);
         let answer = self.ask(Operation::Dump, &request, self.timeout, Some(&log))?;
@@ -241,6 +250,11 @@ impl Connection {
         })
     }
 
+    /// Whether a `selfdump service` is at the other end, as far as it was asked for its version.
+    pub(crate) fn is_guarded(&self) -> bool {
+        matches!(&self.peer, Peer::Service { is_selfdump, .. } if is_selfdump.load(Ordering::Relaxed))
+    }
+
     /// Where a worker's first words are.
     fn output(&self) -> Option<&Path> {
         match &self.peer {
@@ -249,8 +263,12 @@ impl Connection {
         }
     }
 
-    fn short(&self) -> Duration {
+    pub(super) fn short(&self) -> Duration {
         self.timeout.min(SMALL_REQUEST)
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Sends a request and reads its answer, which has to be a success.
@@ -263,38 +281,70 @@ impl Connection {
     ) -> Result<rpc::Response> {
         // The path through a link, which is gone when the error is read, says less than where it leads.
         let log = log.map(explain::resolved);
-        let failed =
-            |kind| explain::silence(kind, operation, &self.peer(), timeout, log.as_deref(), self.output());
-        let deadline = Instant::now() + timeout;
-        match message::send(&self.socket, &request.encode_to_vec(), deadline) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                return Err(failed(ErrorKind::Deadline));
+        self.send(operation, &request.encode_to_vec(), timeout)?;
+        let answer = self.hear(operation, timeout, log.as_deref())?;
+        self.judge(operation, request, answer, log.as_deref())
+    }
+
+    pub(super) fn send(&self, operation: Operation, message: &[u8], timeout: Duration) -> Result<()> {
+        message::send(&self.socket, message, Instant::now() + timeout).map_err(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut => self.silence(ErrorKind::Deadline, operation, timeout, None),
+            _ => self.silence(ErrorKind::ServiceDied, operation, timeout, None).with_source(error),
+        })
+    }
+
+    /// The next answer, whatever it says.
+    pub(super) fn hear(
+        &self,
+        operation: Operation,
+        timeout: Duration,
+        log: Option<&Path>,
+    ) -> Result<rpc::Response> {
+        let failed = |kind| self.silence(kind, operation, timeout, log);
+        match message::receive(&self.socket, Instant::now() + timeout) {
+            Ok(Received::Message(bytes)) => {
+                decode(&bytes).map_err(|what| explain::senseless(&self.peer(), &what))
             }
-            Err(error) => return Err(failed(ErrorKind::ServiceDied).with_source(error)),
-        }
-        let received = message::receive(&self.socket, deadline);
-        let bytes = match received {
-            Ok(Received::Message(bytes)) => bytes,
-            Ok(Received::EndOfFile) => return Err(failed(ErrorKind::ServiceDied)),
+            Ok(Received::EndOfFile) => Err(failed(ErrorKind::ServiceDied)),
             Ok(Received::TimedOut) => {
                 self.abandon();
-                return Err(failed(ErrorKind::Deadline));
+                Err(failed(ErrorKind::Deadline))
             }
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(explain::senseless(&self.peer(), "far too long").with_source(error));
+                Err(explain::senseless(&self.peer(), "far too long").with_source(error))
             }
-            Err(error) => return Err(failed(ErrorKind::ServiceDied).with_source(error)),
-        };
-        let answer = decode(&bytes).map_err(|what| explain::senseless(&self.peer(), &what))?;
+            Err(error) => Err(failed(ErrorKind::ServiceDied).with_source(error)),
+        }
+    }
+
+    /// What to make of no answer.
+    pub(super) fn silence(
+        &self,
+        kind: ErrorKind,
+        operation: Operation,
+        timeout: Duration,
+        log: Option<&Path>,
+    ) -> Error {
+        explain::silence(kind, operation, &self.peer(), timeout, log, self.output())
+    }
+
+    /// Makes an error of an answer that isn't a success, or not one to this request.
+    pub(super) fn judge(
+        &self,
+        operation: Operation,
+        request: &rpc::Request,
+        answer: rpc::Response,
+        log: Option<&Path>,
+    ) -> Result<rpc::Response> {
+        let said = answer.cr_errmsg.as_deref().map(|text| String::from_utf8_lossy(text).trim().to_owned());
+        if !answer.success && answer.service.is_some() {
+            return Err(explain::refusal(&self.peer(), answer.cr_errno, &said.unwrap_or_default()));
+        }
         if !answer.success {
             let failure = CriuFailure {
                 errno: answer.cr_errno.filter(|&errno| errno != 0),
-                message: answer
-                    .cr_errmsg
-                    .as_deref()
-                    .map(|text| String::from_utf8_lossy(text).trim().to_owned()),
-                log,
+                message: said,
+                log: log.map(Path::to_owned),
                 lines: Vec::new(),
             };
             return Err(explain::failure(operation, failure, self.output()));
@@ -308,6 +358,15 @@ impl Connection {
         }
     }
 
+    /// Ends the conversation, and a child with it.
+    #[cfg(feature = "service")]
+    pub(crate) fn end(self) {
+        self.abandon();
+        if let Peer::Child { pid, .. } = self.peer {
+            let _ = sys::process::wait(pid);
+        }
+    }
+
     /// Ends a child that has run out of time; a worker ends with the connection, and a service isn't ours to
     /// end.
     fn abandon(&self) {
@@ -317,11 +376,17 @@ impl Connection {
     }
 }
 
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 fn pair() -> Result<(OwnedFd, OwnedFd)> {
     message::pair().map_err(|source| Error::os("make a socket pair for CRIU", source))
 }
 
-fn request(kind: rpc::RequestKind) -> rpc::Request {
+pub(super) fn request(kind: rpc::RequestKind) -> rpc::Request {
     rpc::Request { kind: kind as i32, ..rpc::Request::default() }
 }
 

@@ -179,6 +179,28 @@ pub(super) fn untrusted(socket: &Path, why: &str) -> Error {
     .with_hint("the socket and the folders above it have to be root's or yours, and writable by nobody else (`chown root`, `chmod go-w`); or leave SELFDUMP_SERVICE unset")
 }
 
+/// The error for what `selfdump service` itself says no to; its number tells the kind.
+pub(super) fn refusal(peer: &str, errno: Option<i32>, said: &str) -> Error {
+    let why = io::Error::from_raw_os_error(errno.unwrap_or(0)).kind();
+    let (kind, hint) = match why {
+        io::ErrorKind::TimedOut => (
+            ErrorKind::Deadline,
+            "the program runs on; where it is large or the disk slow, a longer --deadline of the service helps",
+        ),
+        io::ErrorKind::StorageFull => {
+            (ErrorKind::NoSpace, "free space, or name another folder with SELFDUMP_DIR")
+        }
+        io::ErrorKind::ResourceBusy => {
+            (ErrorKind::Refused, "try again later, or have fewer checkpoints made")
+        }
+        io::ErrorKind::PermissionDenied => {
+            (ErrorKind::Refused, "docs/service.md says what it serves; SELFDUMP_SERVICE names another one")
+        }
+        _ => (ErrorKind::Dump, "what happened is in the service's log (`journalctl -u selfdump`)"),
+    };
+    Error::new(kind, format!("{peer}: {said}")).with_hint(hint)
+}
+
 /// The error for a service that can't be connected to.
 pub(super) fn unreachable(socket: &Path, source: io::Error) -> Error {
     let (kind, hint) = match source.kind() {

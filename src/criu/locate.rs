@@ -1,6 +1,6 @@
 //! Where a CRIU can be had on this machine.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config;
@@ -15,6 +15,20 @@ pub const STANDARD_SERVICE: &str = "/run/criu_service.socket";
 
 /// Where the CRIU for ordinary users lies that root makes by `selfdump setup --rootless`.
 pub const SHARED_PREFIX: &str = "/opt/selfdump/criu";
+
+/// Where `selfdump service` listens.
+pub const GUARDED_SERVICE: &str = "/run/selfdump/selfdump.sock";
+
+/// The socket of a `selfdump service` of root's, for a program that isn't root's: root needs none.
+pub(super) fn guarded_service() -> Option<&'static Path> {
+    let socket = Path::new(GUARDED_SERVICE);
+    (!sys::process::is_root() && is_roots_alone(socket)).then_some(socket)
+}
+
+/// Whether nobody but root can have put a socket there.
+fn is_roots_alone(socket: &Path) -> bool {
+    socket.symlink_metadata().is_ok_and(|found| found.uid() == 0) && trust::file(socket).is_ok()
+}
 
 /// The CRIU programs to try, best first: the named one alone, else the one on PATH and then the private
 /// copy that `selfdump setup` makes. For ordinary users the one that root has made for them comes first: others lack the
@@ -81,4 +95,25 @@ pub fn check_trust(program: &Path) -> Result<()> {
 
 fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_others_could_have_put_there_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("selfdump.sock");
+        let mode = |mode| fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o755);
+        assert!(!is_roots_alone(&socket), "it isn't there");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!(is_roots_alone(&socket), sys::process::is_root());
+        mode(0o777);
+        assert!(!is_roots_alone(&socket));
+    }
 }

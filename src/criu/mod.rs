@@ -15,11 +15,14 @@ mod connection;
 mod diagnosis;
 mod dictionary;
 mod explain;
+mod guarded;
 mod locate;
 
 mod needs;
 mod obstacles;
 mod options;
+#[cfg(feature = "service")]
+pub(crate) mod request;
 mod rpc;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +32,7 @@ pub use connection::{Connection, Dumped, Features, Version};
 pub use diagnosis::{Explanation, Line, explain};
 pub use dictionary::{Chapter, DICTIONARY, Rule};
 pub(crate) use locate::on_path;
-pub use locate::{SHARED_PREFIX, STANDARD_SERVICE, check_trust, private_prefix, programs};
+pub use locate::{GUARDED_SERVICE, SHARED_PREFIX, STANDARD_SERVICE, check_trust, private_prefix, programs};
 pub use needs::needs;
 pub(crate) use needs::obstacles_of;
 pub(crate) use obstacles::Obstacle;
@@ -54,17 +57,18 @@ pub enum Way {
     Worker(PathBuf),
 }
 
-/// The ways to CRIU, best first: the service that is named; else the standard socket, if something answers
-/// there; else a worker of each program that [`programs`] finds.
+/// The ways to CRIU, best first: the service that is named; else, for an ordinary user, `selfdump service`; else the
+/// standard socket, each if something answers there; else a worker of each program that [`programs`] finds.
 pub fn ways(service: Option<&Path>, program: Option<&Path>) -> Result<Vec<Way>> {
     if let Some(socket) = service {
         return Ok(vec![Way::Service(socket.to_owned())]);
     }
-    let standard = Path::new(STANDARD_SERVICE);
-    if standard.exists() {
-        match Connection::service(standard, PROBE).and_then(|service| service.version()) {
-            Ok(_) => return Ok(vec![Way::Service(standard.to_owned())]),
-            Err(error) => log::debug!("no service at {STANDARD_SERVICE}: {}", error.chain()),
+    let guarded = locate::guarded_service();
+    let standard = Some(Path::new(STANDARD_SERVICE)).filter(|standard| standard.exists());
+    for socket in guarded.into_iter().chain(standard) {
+        match Connection::service(socket, PROBE).and_then(|service| service.version()) {
+            Ok(_) => return Ok(vec![Way::Service(socket.to_owned())]),
+            Err(error) => log::debug!("no service at {}: {}", socket.display(), error.chain()),
         }
     }
     Ok(programs(program)?.into_iter().map(Way::Worker).collect())

@@ -59,6 +59,9 @@ pub struct Response {
     /// What came of a WAIT_PID: the wait status.
     #[prost(int32, optional, tag = "11")]
     pub status: ::core::option::Option<i32>,
+    /// Not CRIU's: set in all that `selfdump service` itself says, to the version of what it speaks.
+    #[prost(uint32, optional, tag = "1000")]
+    pub service: ::core::option::Option<u32>,
 }
 /// What came of a dump.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -444,6 +447,8 @@ pub enum RequestKind {
     PageServerChld = 12,
     /// As PRE_DUMP, but the connection ends with it.
     SinglePreDump = 13,
+    /// Not CRIU's but `selfdump service`'s: the folder for the images of a dump, which comes along as a descriptor.
+    Folder = 1000,
 }
 impl RequestKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -466,6 +471,7 @@ impl RequestKind {
             Self::WaitPid => "REQUEST_KIND_WAIT_PID",
             Self::PageServerChld => "REQUEST_KIND_PAGE_SERVER_CHLD",
             Self::SinglePreDump => "REQUEST_KIND_SINGLE_PRE_DUMP",
+            Self::Folder => "REQUEST_KIND_FOLDER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -485,6 +491,7 @@ impl RequestKind {
             "REQUEST_KIND_WAIT_PID" => Some(Self::WaitPid),
             "REQUEST_KIND_PAGE_SERVER_CHLD" => Some(Self::PageServerChld),
             "REQUEST_KIND_SINGLE_PRE_DUMP" => Some(Self::SinglePreDump),
+            "REQUEST_KIND_FOLDER" => Some(Self::Folder),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::Setup;
-use crate::criu::{STANDARD_SERVICE, on_path, programs};
+use super::{PATIENCE, Setup};
+use crate::criu::{Connection, STANDARD_SERVICE, on_path, programs};
 use crate::error::Error;
 use crate::frozen::Bytes;
 use crate::store::{entrance, runtime};
@@ -76,6 +76,8 @@ pub(super) struct Service {
     pub(super) mode: u32,
     /// Every folder above it can be passed by everybody.
     pub(super) is_reachable: bool,
+    /// It is `selfdump service`, which is for everybody.
+    pub(super) is_guarded: bool,
 }
 
 pub(super) fn look(setup: &Setup) -> Machine {
@@ -146,5 +148,7 @@ fn service(named: Option<&Path>) -> Option<Service> {
         owner: found.as_ref().map_or(0, MetadataExt::uid),
         mode: found.as_ref().map_or(0, |found| found.mode() & 0o777),
         is_reachable: socket.ancestors().skip(1).all(can_be_passed),
+        is_guarded: Connection::service(socket, PATIENCE)
+            .is_ok_and(|service| service.version().is_ok() && service.is_guarded()),
     })
 }

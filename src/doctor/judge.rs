@@ -158,7 +158,7 @@ fn container(facts: &Machine) -> Finding {
 /// Whoever reaches a root service can have any process dumped, and read its memory.
 fn service(service: &Service, user: u32) -> Finding {
     const CHECK: &str = "service";
-    let Service { socket, is_socket, owner, mode, is_reachable } = service;
+    let Service { socket, is_socket, owner, mode, is_reachable, is_guarded } = service;
     let at = socket.display();
     if !is_socket {
         return Finding::failed(
@@ -174,7 +174,7 @@ fn service(service: &Service, user: u32) -> Finding {
             "unset SELFDUMP_SERVICE, or start a service as root or as the user of the programs",
         );
     }
-    match mode & 0o002 != 0 && *is_reachable {
+    match mode & 0o002 != 0 && *is_reachable && !is_guarded {
         true => Finding::warning(
             CHECK,
             format!(

@@ -30,7 +30,14 @@ fn well() -> Machine {
 }
 
 fn service_at(owner: u32, mode: u32, is_reachable: bool) -> Option<Service> {
-    Some(Service { socket: "/run/criu.socket".into(), is_socket: true, owner, mode, is_reachable })
+    Some(Service {
+        socket: "/run/criu.socket".into(),
+        is_socket: true,
+        owner,
+        mode,
+        is_reachable,
+        is_guarded: false,
+    })
 }
 
 fn writable() -> Error {
@@ -142,6 +149,9 @@ fn each_lack_is_found_and_nothing_else() {
     assert!(wrong(&fine).is_empty(), "{:?}", wrong(&fine));
     let closed = Machine { service: service_at(0, 0o666, false), capabilities: 0, ..well() };
     assert!(wrong(&closed).is_empty(), "nobody gets there, and the service's rights count");
+    let guarded = Service { is_guarded: true, ..service_at(0, 0o666, true).unwrap_or_default() };
+    let guarded = Machine { service: Some(guarded), capabilities: 0, ..well() };
+    assert!(wrong(&guarded).is_empty(), "it is for everybody");
     let others = Machine { user: 1000, service: service_at(0, 0o600, false), ..well() };
     assert!(wrong(&others).is_empty(), "whom root's service lets in may ask it");
 }

@@ -37,6 +37,8 @@ mod images;
 pub(crate) mod inside;
 mod kind;
 mod memory;
+#[cfg(feature = "service")]
+mod owners;
 #[cfg(feature = "inspect")]
 pub(crate) mod raw;
 mod resize;
@@ -52,6 +54,8 @@ mod wire;
 
 use std::path::Path;
 
+#[cfg(feature = "service")]
+pub(crate) use owners::with_more_rights;
 pub(crate) use resize::with_sizes;
 pub(crate) use stats::dump_stats;
 pub(crate) use tree::processes;

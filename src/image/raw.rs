@@ -88,7 +88,7 @@ pub(crate) fn files(images: &Path) -> Result<Vec<ImageFile>> {
 
 fn content(name: &str, is_file: bool) -> Content {
     match Image::named(name) {
-        _ if !is_file || name.ends_with(".log") => Content::Aside,
+        _ if !is_file || [".log", ".json"].iter().any(|other| name.ends_with(other)) => Content::Aside,
         Some(_) => Content::Messages,
         None if pages_id(name).is_some() => Content::Pages,
         None => Content::Unknown,
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn what_is_not_read_is_listed() {
         let folder = Folder::new();
-        for name in ["netdev-9.img", "pages-1.img", "dump.log"] {
+        for name in ["netdev-9.img", "pages-1.img", "dump.log", "seal.json"] {
             std::fs::write(folder.path().join(name), "?").unwrap();
         }
         let found = files(folder.path()).unwrap();
@@ -303,6 +303,7 @@ mod tests {
             ("dump.log", Content::Aside),
             ("netdev-9.img", Content::Unknown),
             ("pages-1.img", Content::Pages),
+            ("seal.json", Content::Aside),
         ];
         assert_eq!(found, expected);
     }

@@ -5,7 +5,7 @@
 //!   PID-STARTTIME/                one instance: a process and all its restored lives
 //!     000007/                     a checkpoint
 //!       manifest.json
-//!       images/                   CRIU's files and its dump.log
+//!       images/                   CRIU's files and its dump.log; seal.json where the service has made them
 //!       files/                    copies of files, where there are some
 //!     000008.partial/             a draft
 //!       owner.json                whose it is
@@ -29,6 +29,9 @@ pub(crate) const IMAGES: &str = "images";
 /// Copies of files, and before each the folder's name in a path below the checkpoint's.
 pub(crate) const FILES: &str = "files";
 pub(crate) const DUMP_LOG: &str = "dump.log";
+/// That the images were made by the service: among them.
+#[cfg(feature = "service")]
+pub(crate) const SEAL: &str = "seal.json";
 pub(crate) const OWNER: &str = "owner.json";
 pub(crate) const LINK: &str = "link";
 pub(crate) const WORKER_LOG: &str = "worker.log";

@@ -200,6 +200,7 @@ fn replace_with(
     let aside = path.with_extension(format!("{writer}.new"));
     // What a crash has left there, or somebody else has laid there for us to follow.
     let _ = fs::remove_file(&aside);
+    // Nobody else's to read, whatever folder it is in: it may hold what the program was told.
     let written = create_private(&aside)
         .and_then(|mut file| file.write_all(contents).and_then(|()| finish(&file)))
         .and_then(|()| fs::rename(&aside, path));

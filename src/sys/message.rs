@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::process::off_the_streams;
 
 /// What CRIU speaks over; closed on exec.
-const KIND: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+pub(super) const KIND: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
 
 /// How long a receiver whose deadline has passed looks once more. A process that was frozen finds its
 /// deadline gone when it thaws, while the answer is just being sent.
@@ -78,7 +78,7 @@ pub(crate) fn peer_user(socket: &impl AsFd) -> io::Result<u32> {
 }
 
 /// A path as a socket's address, which has room for 107 bytes of it.
-fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
+pub(super) fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
     let bytes = path.as_os_str().as_bytes();
     // SAFETY: a sockaddr_un is plain data, for which zeros are valid.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
@@ -118,15 +118,40 @@ pub(crate) fn receive(socket: &impl AsFd, deadline: Instant) -> io::Result<Recei
     {
         return Ok(Received::TimedOut);
     }
+    read(socket, LARGEST, 0)
+}
+
+/// Looks at the message that comes next, whole, and leaves it there for whoever receives it. A message that has been
+/// sent can't be changed any more. One of more than `largest` bytes is an error of the kind `InvalidData`.
+#[cfg(feature = "service")]
+pub(crate) fn peek(socket: &impl AsFd, largest: usize, deadline: Instant) -> io::Result<Received> {
+    match wait(socket, PollFlags::POLLIN, deadline)? {
+        true => read(socket, largest, libc::MSG_PEEK),
+        false => Ok(Received::TimedOut),
+    }
+}
+
+/// Ends a connection so that the other end reads what was said to it: where something is left unread it would get an error
+/// first. Nothing more can be sent by then, so what there is has an end.
+#[cfg(feature = "service")]
+pub(crate) fn finish(socket: OwnedFd) {
+    // SAFETY: plain numbers.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
+    let mut nothing = [];
+    while take(&socket, &mut nothing, libc::MSG_DONTWAIT | libc::MSG_TRUNC).is_ok_and(|length| length > 0) {}
+}
+
+/// Reads the message that is there.
+fn read(socket: &impl AsFd, largest: usize, flags: libc::c_int) -> io::Result<Received> {
     let length = take(socket, &mut [], libc::MSG_PEEK | libc::MSG_TRUNC)?;
     if length == 0 && hung_up(socket)? {
         return Ok(Received::EndOfFile);
     }
-    if length > LARGEST {
+    if length > largest {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
     }
     let mut message = vec![0; length];
-    let taken = take(socket, &mut message, 0)?;
+    let taken = take(socket, &mut message, flags)?;
     message.truncate(taken);
     Ok(Received::Message(message))
 }

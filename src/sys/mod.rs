@@ -1,6 +1,9 @@
 //! The operating system: everything `unsafe`, every use of libc and nix stands behind these functions.
 //!
 //! - [`message`]: whole messages over a SOCK_SEQPACKET socket, with a deadline.
+//! - [`passing`]: descriptors in messages.
+//! - `listener`, `peer`: a service's socket, and who is at the other end of a connection.
+//! - `credentials`: acting as somebody else.
 //! - [`wake`]: the pipe through which a signal handler or another thread wakes the agent.
 //! - [`signal`]: signals by name and number; keeping the agent free of them, sending them, taking them.
 //! - [`handler`]: the handlers of the signals that ask for checkpoints.
@@ -20,17 +23,27 @@
 //! - [`elf`]: what an ELF file says of itself.
 //! - [`copies`]: other copies of this library in the same process.
 //! - [`trust`]: whether somebody else can have put there what a path leads to.
+//! - `folder`: what is done in an open folder, whatever its path leads to by now.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
 pub(crate) mod copies;
 pub(crate) mod crash;
+#[cfg(feature = "service")]
+pub(crate) mod credentials;
 pub(crate) mod disk;
 pub(crate) mod elf;
+#[cfg(feature = "service")]
+pub(crate) mod folder;
 pub(crate) mod handler;
+#[cfg(feature = "service")]
+pub(crate) mod listener;
 pub(crate) mod machine;
 pub(crate) mod mappings;
 pub(crate) mod message;
 pub(crate) mod namespace;
+pub(crate) mod passing;
+#[cfg(feature = "service")]
+pub(crate) mod peer;
 pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod procfs;

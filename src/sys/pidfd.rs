@@ -1,7 +1,7 @@
 //! A process that isn't our child, held on to by a pidfd: it can't be taken for another that gets its number later.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -31,6 +31,12 @@ const EXIT: u64 = 1 << 3;
 const GET_INFO: libc::c_ulong = 0xc000_ff0b | ((size_of::<Info>() as libc::c_ulong) << 16);
 
 impl Stranger {
+    /// Of a pidfd that the kernel gave us.
+    #[cfg(feature = "service")]
+    pub(crate) fn of(descriptor: OwnedFd) -> Stranger {
+        Stranger(descriptor)
+    }
+
     /// Holds on to the process `pid`, which is an error where there is none. Whoever means a certain process looks
     /// after this whether that is the one.
     pub(crate) fn hold(pid: i32) -> io::Result<Stranger> {
@@ -64,6 +70,13 @@ impl Stranger {
         }
         let status = ExitStatus::from_raw(info.exit_code);
         status.code().map(Ended::Exited).or_else(|| status.signal().map(Ended::Signaled))
+    }
+}
+
+/// It can be waited for, with other things, until it has ended.
+impl AsFd for Stranger {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

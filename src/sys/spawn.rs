@@ -56,18 +56,52 @@ struct Launch {
     descriptors: Vec<c_int>,
     /// What takes the place of our standard input.
     stdin: Option<c_int>,
-    detached: Option<Detached>,
+    /// The file that the standard streams of one on a leash are appended to; others have ours. The child opens it itself,
+    /// so that we don't hold it.
+    output: Option<CString>,
+    /// What a detached worker's first clone starts the second on.
+    detached: Option<Vec<u8>>,
+    /// Whom it is to be run as, where that is somebody else.
+    #[cfg(feature = "service")]
+    identity: Option<super::credentials::Identity>,
     /// Written by the child: why the program could not be started; 0 while nothing failed.
     errno: c_int,
 }
 
-/// What only a detached worker needs.
-struct Detached {
-    /// The file that its standard streams are appended to. The child opens it itself, so that we don't hold
-    /// it.
-    output: CString,
-    /// For the first clone to start the second on.
-    stack: Vec<u8>,
+impl Launch {
+    /// Of a program with our standard streams. The strings of the vectors have to live as long.
+    fn new(argv: &[CString], envp: &[CString], descriptors: &[BorrowedFd<'_>]) -> Launch {
+        Launch {
+            argv: pointers(argv),
+            envp: pointers(envp),
+            descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
+            stdin: None,
+            output: None,
+            detached: None,
+            #[cfg(feature = "service")]
+            identity: None,
+            errno: 0,
+        }
+    }
+
+    /// The process id of the first clone, and what went wrong in it or the second.
+    fn start(&mut self) -> io::Result<(i32, c_int)> {
+        let mut stack = vec![0; STACK];
+        let launch: *mut Launch = self;
+        let pid = signal::with_all_blocked(|| clone(first_clone, &mut stack, launch))?;
+        Ok((pid, self.errno))
+    }
+
+    /// Starts a child that is waited for; its process id.
+    fn start_child(&mut self) -> io::Result<i32> {
+        match self.start()? {
+            (pid, 0) => Ok(pid),
+            (pid, errno) => {
+                process::wait(pid)?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
 }
 
 /// Starts a child in our session and folder, with our standard streams, or `stdin` for the first of them;
@@ -78,14 +112,30 @@ pub(crate) fn child(
     descriptors: &[BorrowedFd<'_>],
     stdin: Option<BorrowedFd<'_>>,
 ) -> io::Result<i32> {
-    let (pid, errno) = launch(program, arguments, descriptors, stdin, None)?;
-    match errno {
-        0 => Ok(pid),
-        errno => {
-            process::wait(pid)?;
-            Err(io::Error::from_raw_os_error(errno))
-        }
-    }
+    let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
+    let mut launch = Launch::new(&argv, &envp, descriptors);
+    launch.stdin = stdin.map(|stdin| stdin.as_raw_fd());
+    launch.start_child()
+}
+
+/// Starts a child as somebody else, in a session of its own, in the root folder, without streams and without our
+/// environment; `descriptors` become 3, 4, … in it, the next number is the other end of its leash, and everything else is
+/// closed.
+#[cfg(feature = "service")]
+pub(crate) fn child_as(
+    identity: super::credentials::Identity,
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<(i32, Leash)> {
+    let (reader, leash) = leash()?;
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
+    let path = format!("PATH={}", SYSTEM_FOLDERS.join(":"));
+    let (argv, envp) = (arguments_of(program, arguments)?, vec![CString::new(path)?]);
+    let mut launch = Launch::new(&argv, &envp, &descriptors);
+    launch.output = Some(c"/dev/null".to_owned());
+    launch.identity = Some(identity);
+    launch.start_child().map(|pid| (pid, leash))
 }
 
 /// Starts an orphan in a session of its own, in the root folder, without input; what it says goes to the end
@@ -97,41 +147,28 @@ pub(crate) fn worker(
     descriptors: &[BorrowedFd<'_>],
     output: &Path,
 ) -> io::Result<Leash> {
-    let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let (reader, writer) = (process::off_the_streams(reader)?, process::off_the_streams(writer)?);
+    let (reader, leash) = leash()?;
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
-    let output = CString::new(output.as_os_str().as_bytes())?;
-    let detached = Detached { output, stack: vec![0; STACK] };
-    let (first, errno) = launch(program, arguments, &descriptors, None, Some(detached))?;
+    let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
+    let mut launch = Launch::new(&argv, &envp, &descriptors);
+    launch.output = Some(CString::new(output.as_os_str().as_bytes())?);
+    launch.detached = Some(vec![0; STACK]);
+    let (first, errno) = launch.start()?;
     process::wait(first)?;
     match errno {
-        0 => Ok(Leash { _writer: writer }),
+        0 => Ok(leash),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 
-/// The process id of the first clone, and what went wrong in it or the second.
-fn launch(
-    program: &Path,
-    arguments: &[&str],
-    descriptors: &[BorrowedFd<'_>],
-    stdin: Option<BorrowedFd<'_>>,
-    detached: Option<Detached>,
-) -> io::Result<(i32, c_int)> {
-    let argv =
-        c_strings(std::iter::once(program.as_os_str().to_owned()).chain(arguments.iter().map(Into::into)))?;
-    let envp = c_strings(environment())?;
-    let mut launch = Launch {
-        argv: pointers(&argv),
-        envp: pointers(&envp),
-        descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
-        stdin: stdin.map(|stdin| stdin.as_raw_fd()),
-        detached,
-        errno: 0,
-    };
-    let mut stack = vec![0; STACK];
-    let pid = signal::with_all_blocked(|| clone(first_clone, &mut stack, &raw mut launch))?;
-    Ok((pid, launch.errno))
+/// A leash, and its other end for the child.
+fn leash() -> io::Result<(OwnedFd, Leash)> {
+    let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    Ok((process::off_the_streams(reader)?, Leash { _writer: process::off_the_streams(writer)? }))
+}
+
+fn arguments_of(program: &Path, arguments: &[&str]) -> io::Result<Vec<CString>> {
+    c_strings(std::iter::once(program.as_os_str().to_owned()).chain(arguments.iter().map(Into::into)))
 }
 
 /// The environment without what is meant for the program alone: what is preloaded into it does not belong
@@ -187,13 +224,13 @@ fn clone(
 extern "C" fn first_clone(launch: *mut c_void) -> c_int {
     let launch: *mut Launch = launch.cast();
     // SAFETY: `launch` passes a Launch that it doesn't touch while this child is in its memory.
-    let Some(detached) = (unsafe { &mut (*launch).detached }) else {
+    let Some(stack) = (unsafe { &mut (*launch).detached }) else {
         // SAFETY: the same.
         return become_program(unsafe { &mut *launch });
     };
     // Taken out, because the second clone borrows the rest; put back, because it is the parent's to free: an
     // allocator's lock could be held by another of its threads.
-    let mut stack = std::mem::take(&mut detached.stack);
+    let mut stack = std::mem::take(stack);
     // SAFETY: setsid has no arguments.
     let started = match unsafe { libc::setsid() } {
         // It can't fail, since a new process leads no group; but the leash kills the group that it makes.
@@ -205,9 +242,7 @@ extern "C" fn first_clone(launch: *mut c_void) -> c_int {
     if let Err(error) = started {
         launch.errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
     }
-    if let Some(detached) = &mut launch.detached {
-        detached.stack = stack;
-    }
+    launch.detached = Some(stack);
     0
 }
 
@@ -220,7 +255,24 @@ extern "C" fn second_clone(launch: *mut c_void) -> c_int {
 fn become_program(launch: &mut Launch) -> c_int {
     default_signals();
     lift_limits();
-    if launch.detached.is_none() {
+    #[cfg(feature = "service")]
+    if launch.identity.is_some() {
+        // So that it can be ended with the helpers that it has forked.
+        // SAFETY: setsid has no arguments.
+        unsafe { libc::setsid() };
+    }
+    // SAFETY: this is the child.
+    unsafe {
+        // Before the first file is made, so that it is readable to us and nobody else.
+        libc::umask(0o077);
+        place_descriptors(launch);
+    }
+    #[cfg(feature = "service")]
+    if let Some(Err(errno)) = launch.identity.as_ref().map(super::credentials::become_identity) {
+        launch.errno = errno as c_int;
+        return 127;
+    }
+    if launch.output.is_none() {
         // What a child of ours does is of no use to anybody else; a worker is on a leash instead.
         // SAFETY: a system call on numbers.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -228,9 +280,6 @@ fn become_program(launch: &mut Launch) -> c_int {
     // SAFETY: system calls on plain values; the vectors of pointers end with a null pointer, and the
     // strings that they point to live until `launch` returns.
     unsafe {
-        // Before the first file is made, so that it is readable to us and nobody else.
-        libc::umask(0o077);
-        place_descriptors(launch);
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
@@ -288,11 +337,11 @@ unsafe fn place_descriptors(launch: &mut Launch) {
         for (target, &descriptor) in (FIRST_DESCRIPTOR..).zip(&launch.descriptors) {
             libc::dup2(descriptor, target);
         }
-        if let Some(detached) = &launch.detached {
+        if let Some(output) = &launch.output {
             let null = c"/dev/null".as_ptr();
             redirect(libc::open(null, libc::O_RDONLY), 0);
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOFOLLOW;
-            let output = libc::open(detached.output.as_ptr(), flags, 0o600);
+            let output = libc::open(output.as_ptr(), flags, 0o600);
             let output = if output < 0 { libc::open(null, libc::O_WRONLY) } else { output };
             libc::dup2(output, 1);
             redirect(output, 2);
@@ -336,85 +385,5 @@ unsafe fn redirect(from: c_int, to: c_int) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::File;
-    use std::io::Read;
-
-    const SHELL: &str = "/bin/sh";
-
-    /// The reader and the writer of a pipe.
-    fn pipe() -> (File, File) {
-        let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
-        (reader.into(), writer.into())
-    }
-
-    /// What comes out of a pipe until all its writers are gone.
-    fn read_all(mut reader: File) -> String {
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    #[test]
-    fn a_child_gets_its_descriptors_in_order_and_its_status_is_ours() {
-        let (first, sink) = pipe();
-        let (second, other) = pipe();
-        let given = [sink.as_fd(), other.as_fd()];
-        let pid =
-            child(Path::new(SHELL), &["-c", "echo one >&3; echo two >&4; exit 7"], &given, None).unwrap();
-        drop((sink, other));
-        assert_eq!((read_all(first).as_str(), read_all(second).as_str()), ("one\n", "two\n"));
-        assert_eq!(process::wait(pid).unwrap(), process::Ended::Exited(7));
-    }
-
-    #[test]
-    fn a_worker_is_not_our_child_and_leads_no_part_of_our_session() {
-        let (said, sink) = pipe();
-        // The fields after the name in parentheses: state, parent, group, session.
-        let script = "read -r line < /proc/self/stat; sleep 0.2; echo $$ $PPID ${line##*)} >&3";
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let _leash = worker(Path::new(SHELL), &["-c", script], &[sink.as_fd()], log.path()).unwrap();
-        drop(sink);
-        let said = read_all(said);
-        let fields: Vec<i32> = said.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-        let [pid, now, parent, _group, session, ..] = fields[..] else { panic!("{said}") };
-        assert_ne!(now, process::id(), "the worker is our child: {said}");
-        assert_eq!(now, parent, "it was an orphan from the beginning: {said}");
-        assert_ne!(session, nix::unistd::getsid(None).unwrap().as_raw());
-        assert_eq!(process::try_wait(pid).unwrap(), Some(process::Ended::Unknown));
-    }
-
-    #[test]
-    fn a_worker_is_killed_when_its_leash_is_dropped() {
-        let (said, sink) = pipe();
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let script = "trap '' HUP INT TERM IO; echo ready >&3; while :; do sleep 60 3>&-; done";
-        let leash = worker(Path::new(SHELL), &["-c", script], &[sink.as_fd()], log.path()).unwrap();
-        drop(sink);
-        let mut said = said;
-        said.read_exact(&mut [0; 6]).unwrap();
-        drop(leash);
-        // The end comes when the worker, the last writer, is gone.
-        assert_eq!(read_all(said), "");
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_an_error() {
-        let (program, log) = (Path::new("/no/such/criu"), Path::new("/dev/null"));
-        assert_eq!(child(program, &[], &[], None).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(worker(program, &[], &[], log).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn a_worker_has_what_it_was_given_and_says_what_it_says_into_the_file() {
-        let (ended, sink) = pipe();
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let _leash = worker(Path::new("/bin/ls"), &["/proc/self/fd"], &[sink.as_fd()], log.path()).unwrap();
-        drop(sink);
-        read_all(ended);
-        let listed = std::fs::read_to_string(log.path()).unwrap();
-        // 3 was given, 4 is the leash, 5 the folder that ls reads.
-        assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"]);
-    }
-}
+#[path = "spawn_tests.rs"]
+mod tests;

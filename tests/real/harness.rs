@@ -234,6 +234,13 @@ impl Launch {
         self
     }
 
+    /// As a user, in the group of the same number, and in a folder that everybody can be in.
+    pub fn user(mut self, user: u32) -> Launch {
+        use std::os::unix::process::CommandExt;
+        self.command.uid(user).gid(user).current_dir("/");
+        self
+    }
+
     pub fn start(mut self) -> Subject {
         let output = append(&self.output);
         let errors = output.try_clone().expect("a duplicate");

@@ -42,6 +42,7 @@ mod rootless;
 mod run;
 mod seeing;
 mod server;
+mod service;
 mod show;
 mod trust;
 mod units;

@@ -49,19 +49,28 @@ fn order(file: &Path, text: &str) {
 
 /// What systemd has to say of this service, in a root of its own where the command is installed.
 fn verified(service: &str) -> (bool, String) {
+    verified_units("selfdump@train.service", &[("selfdump@train.service", service)])
+}
+
+/// The same of one of several units.
+fn verified_units(unit: &str, all: &[(&str, &str)]) -> (bool, String) {
     let lab = Lab::new();
     let (units, bin) = (lab.path("root/etc/systemd/system"), lab.path("root/usr/bin"));
     fs::create_dir_all(&units).and_then(|()| fs::create_dir_all(&bin)).expect("a root");
-    fs::write(units.join("selfdump@train.service"), service).expect("the service");
+    for (name, text) in all {
+        fs::write(units.join(name), text).expect("a unit");
+    }
     // Every service depends on them, and systemd's own would draw in all of the machine.
-    for target in ["sysinit", "basic", "shutdown", "multi-user"] {
+    for target in ["sysinit", "basic", "shutdown", "multi-user", "sockets"] {
         let target = units.join(format!("{target}.target"));
         fs::write(target, "[Unit]\nDefaultDependencies=no\n").expect("a target");
     }
-    fs::write(bin.join("selfdump"), "").expect("the command");
-    fs::set_permissions(bin.join("selfdump"), PermissionsExt::from_mode(0o755)).expect("a mode");
+    for command in ["selfdump", "install"] {
+        fs::write(bin.join(command), "").expect("the command");
+        fs::set_permissions(bin.join(command), PermissionsExt::from_mode(0o755)).expect("a mode");
+    }
     let mut analyze = Command::new("systemd-analyze");
-    analyze.args(["verify", "--man=no", "selfdump@train.service", "--root"]).arg(lab.path("root"));
+    analyze.args(["verify", "--man=no", unit, "--root"]).arg(lab.path("root"));
     let output = analyze.output().expect("systemd-analyze: run `cargo xtask setup`, which gets it");
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -72,6 +81,18 @@ fn systemd_understands_every_line_of_the_service() {
     assert_eq!(verified(&service), (true, String::new()));
 
     // What it doesn't know it only warns of.
+    let (_, said) = verified(&service.replace("KillMode=", "KilMode="));
+    assert!(said.contains("Unknown key"), "{said}");
+}
+
+#[test]
+fn systemd_understands_every_line_of_the_service_for_many_users() {
+    let text = |name: &str| fs::read_to_string(ready_made("systemd").join(name)).expect("a unit");
+    let (service, socket) = (text("selfdump.service"), text("selfdump.socket"));
+    let verified = |service: &str| {
+        verified_units("selfdump.service", &[("selfdump.service", service), ("selfdump.socket", &socket)])
+    };
+    assert_eq!(verified(&service), (true, String::new()));
     let (_, said) = verified(&service.replace("KillMode=", "KilMode="));
     assert!(said.contains("Unknown key"), "{said}");
 }
