@@ -1,7 +1,7 @@
 //! The sentence: look what CRIU has to be told, begin a draft, have it filled, commit it.
 //!
 //! ```text
-//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ manifest ─▶ commit ─▶ prune
+//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ encrypt ─▶ manifest ─▶ commit ─▶ prune
 //!                                            ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
 //!                                            └─ failed   ─▶ discard the draft
 //! ```
@@ -104,10 +104,10 @@ fn attempt(
     subject.notice_a_restore();
     let needs = criu::needs()?;
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
-    let draft = Draft::begin(&subject.instance, &subject.life)?;
+    let mut draft = Draft::begin(&subject.instance, &subject.life)?;
     let taken = SystemTime::now();
     let dumped =
-        order(subject, &draft, needs).and_then(|order| Ok((dump(subject, &draft, &order, ways)?, order)));
+        order(subject, &mut draft, needs).and_then(|order| Ok((dump(subject, &draft, &order, ways)?, order)));
     thawed();
     match dumped {
         Ok((Answer { dumped: Dumped::Restored, .. }, _)) => {
@@ -154,8 +154,14 @@ fn come_back(before: &Life, now: &Life, (id, path): (String, PathBuf), taken: Sy
 }
 
 /// Works out what the dump is asked for, and looks whether there is room for all of it.
-fn order(subject: &Subject, draft: &Draft, needs: Needs) -> Result<Order> {
-    let room = beside_the_memory(draft)?;
+fn order(subject: &Subject, draft: &mut Draft, needs: Needs) -> Result<Order> {
+    let memory = memory_of_the_tree();
+    if subject.settings.encrypts() {
+        let copies = subject.settings.most_to_copy();
+        let wanted = [memory, BESIDE_THE_MEMORY, copies].into_iter().sum();
+        draft.write_apart(&subject.life, wanted, copies > Bytes(0))?;
+    }
+    let room = beside_the_memory(draft, memory)?;
     let copies = copies::prepare(&subject.settings, draft, room)?;
     // What has to be copied is mostly a database, which takes and gives back its locks all the time: that none is held
     // now says nothing about the moment in which all stands still.
@@ -163,21 +169,23 @@ fn order(subject: &Subject, draft: &Draft, needs: Needs) -> Result<Order> {
     Ok(Order { needs, copies })
 }
 
+fn memory_of_the_tree() -> Bytes {
+    let of = |pid| Bytes(procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024);
+    procfs::tree(sys::process::id()).into_iter().map(of).sum()
+}
+
 /// Looks whether the memory of the tree fits onto the disk, before anything stands still for it, and how much room
 /// there is for more.
-fn beside_the_memory(draft: &Draft) -> Result<Bytes> {
-    let images = draft.images();
+fn beside_the_memory(draft: &Draft, memory: Bytes) -> Result<Bytes> {
+    let folder = draft.folder();
     let free =
-        sys::disk::free_space(&images).map_err(|source| Error::io("look for space at", &images, source))?;
-    let memory: Bytes = procfs::tree(sys::process::id())
-        .into_iter()
-        .map(|pid| Bytes(procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024))
-        .sum();
-    let wanted = Bytes(memory.0.saturating_add(BESIDE_THE_MEMORY.0));
-    free.0.checked_sub(wanted.0).map(Bytes).ok_or_else(|| {
+        sys::disk::free_space(&folder).map_err(|source| Error::io("look for space at", &folder, source))?;
+    let times = if draft.is_twice_on_the_disk() { 2 } else { 1 };
+    let wanted = Bytes(memory.0.saturating_add(BESIDE_THE_MEMORY.0).saturating_mul(times));
+    free.0.checked_sub(wanted.0).map(|room| Bytes(room / times)).ok_or_else(|| {
         Error::new(
             ErrorKind::NoSpace,
-            format!("a checkpoint takes about {wanted}, and {free} are free where {} is", images.display()),
+            format!("a checkpoint takes about {wanted}, and {free} are free where {} is", folder.display()),
         )
         .with_hint(
             "free space, keep fewer checkpoints (SELFDUMP_KEEP), or name another folder with SELFDUMP_DIR",
@@ -235,11 +243,15 @@ fn save(
         Some(copies) if answer.copied => copies.made(draft, &processes)?,
         _ => Vec::new(),
     };
+    let recipients = &subject.settings.encrypt_to;
+    if subject.settings.encrypts() {
+        draft.encrypt(recipients, cause)?;
+    }
     let executable = procfs::executable(subject.life.pid).unwrap_or_default();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         id: draft.id(),
-        cause: cause.clone(),
+        cause: subject.settings.told(cause),
         forensic: cause.is_forensic(),
         taken,
         answered: answer.answered,
@@ -260,6 +272,7 @@ fn save(
         copies,
         files: Vec::new(),
         parent: None,
+        encrypted_to: recipients.iter().map(ToString::to_string).collect(),
     };
     let (path, manifest) = draft.commit(manifest)?;
     let keep = Keep { ordinary: subject.settings.keep, forensic: subject.settings.keep_forensic };

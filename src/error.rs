@@ -86,6 +86,8 @@ pub enum ErrorKind {
     Held = 27,
     /// The operating system refused something else.
     Io = 28,
+    /// A checkpoint is encrypted, and none of the identities that were named opens it.
+    Encrypted = 29,
 }
 
 impl ErrorKind {
@@ -120,6 +122,7 @@ impl ErrorKind {
             ErrorKind::Vetoed => "vetoed",
             ErrorKind::Held => "held",
             ErrorKind::Io => "io",
+            ErrorKind::Encrypted => "encrypted",
         }
     }
 }

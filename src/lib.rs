@@ -112,6 +112,8 @@ mod report;
 
 pub mod metrics;
 
+mod encryption;
+
 mod config;
 
 pub mod criu;
@@ -152,6 +154,7 @@ pub mod fuzzing;
 
 pub use agent::{Asked, Hold, generation};
 pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule};
+pub use encryption::{Identities, Recipient};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};

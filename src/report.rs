@@ -70,6 +70,15 @@ impl Cause {
     pub fn is_forensic(&self) -> bool {
         matches!(self, Cause::Panic { .. } | Cause::Exception { .. } | Cause::FatalSignal { .. })
     }
+
+    /// Without what the program itself has said, which may hold anything that was in its memory.
+    pub(crate) fn without_words(&self) -> Cause {
+        let mut cause = self.clone();
+        if let Cause::Panic { message, .. } | Cause::Exception { message, .. } = &mut cause {
+            message.clear();
+        }
+        cause
+    }
 }
 
 impl fmt::Display for Cause {

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 17] = [
+const ORDER: [&[&str]; 18] = [
     &["error", "frozen", "sys"],
     &["report"],
     &["metrics"],
+    &["encryption"],
     &["config"],
     &["criu", "image", "store", "trigger"],
     &["checkpoint", "prometheus"],

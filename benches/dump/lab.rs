@@ -30,7 +30,7 @@ impl Lab {
         fs::create_dir_all(dir)?;
         let folder = tempfile::tempdir_in(dir)?;
         let criu = scene::criu()?;
-        let program = Program::start(mebibytes, &scene::store(&folder), &criu)?;
+        let program = Program::start(mebibytes, &scene::store(&folder), &criu, &[])?;
         let (needs, version) = (Needs::default(), String::new());
         let mut lab = Lab { program, mebibytes, criu, folder, needs, version };
         let first = lab.by_selfdump()?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -20,10 +20,17 @@ pub struct Program {
 
 impl Program {
     /// Starts it with its threads' stacks where they favour neither side (see [`Program::is_lucky`]).
-    pub fn start(mebibytes: usize, store: &Path, criu: &Path) -> Result<Program, Failure> {
+    pub fn start(
+        mebibytes: usize,
+        store: &Path,
+        criu: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Program, Failure> {
         // glibc puts its room for thread-local variables above the stack of each thread; 512 is its default.
         for room in (512..1024).step_by(64) {
-            let program = Program::start_with(room, mebibytes, store, criu)?;
+            let mut command = scene::program(program::WORD, mebibytes, store, criu)?;
+            command.envs(settings.iter().copied());
+            let program = Program::start_with(room, command)?;
             if !program.is_lucky()? {
                 return Ok(program);
             }
@@ -31,8 +38,7 @@ impl Program {
         Err("a thread of the program always sleeps at the start of a page".into())
     }
 
-    fn start_with(room: usize, mebibytes: usize, store: &Path, criu: &Path) -> Result<Program, Failure> {
-        let mut command = scene::program(program::WORD, mebibytes, store, criu)?;
+    fn start_with(room: usize, mut command: Command) -> Result<Program, Failure> {
         command.env("GLIBC_TUNABLES", format!("glibc.rtld.optional_static_tls={room}"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let questions = child.stdin.take().ok_or("no pipe")?;

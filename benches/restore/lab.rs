@@ -137,17 +137,3 @@ fn output(processes: &[Process]) -> Result<String, Failure> {
     let path = pipes.next().and_then(|pipe| pipe.path.as_deref()).ok_or("its output was not a pipe")?;
     Ok(path.display().to_string())
 }
-
-/// The `selfdump` command, built anew where its source has changed: cargo builds only what is in the same package
-/// for a benchmark.
-pub fn command() -> Result<PathBuf, Failure> {
-    let target = scene::target()?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "--package", "selfdump-cli", "--target-dir"]).arg(&target);
-    let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
-    match status.success() {
-        true => Ok(target.join("release/selfdump")),
-        false => Err(format!("the command can't be built ({status})").into()),
-    }
-}

@@ -7,6 +7,8 @@
 //!
 //! With `--quick` there are three pairs of each size and no verdict: enough to see that it works.
 
+#[path = "../comparison/command.rs"]
+mod command;
 #[path = "../comparison/mod.rs"]
 mod comparison;
 mod lab;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
 /// Fails the run when the limit is missed.
 fn compare(plan: &Plan) -> Result<ExitCode, Failure> {
     let mut kept = true;
-    let command = lab::command()?;
+    let command = command::command()?;
     for &mebibytes in &plan.sizes {
         let lab = Lab::open(&plan.dir, mebibytes, &command)?;
         println!("\n{mebibytes} MiB resident; {}", lab.terms());

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use selfdump::inspect::{self, Core, CoreOptions};
-use selfdump::{Bytes, Manifest, restore};
+use selfdump::{Bytes, Manifest};
 use serde::Serialize;
 
-use crate::StoreArgs;
+use crate::ReadArgs;
 
 /// Write a core of a process in a checkpoint, for gdb
 ///
@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(value_name = "ID | NAME | FOLDER")]
     target: PathBuf,
     #[command(flatten)]
-    store: StoreArgs,
+    read: ReadArgs,
     /// Where to write it [default: core.PID in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -49,15 +49,13 @@ struct Report {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (store, _) = restore::from_environment(args.store.dir.as_deref())?;
-    let entries = restore::find(&store, Some(&args.target))?;
-    let entry = entries.first().with_context(|| format!("{} holds no checkpoint", args.target.display()))?;
+    let (entry, _) = args.read.newest(&args.target)?;
     let mut options = CoreOptions::default();
     (options.pid, options.full, options.replace) = (args.pid, args.full, args.force);
     let pid = args.pid.or_else(|| entry.manifest.as_ref().ok().map(Manifest::pid)).unwrap_or_default();
     let to = args.output.clone().unwrap_or_else(|| format!("core.{pid}").into());
     let bar = progress_bar();
-    let core = inspect::write_core(entry, &to, &options, &mut |done, total| show(&bar, done, total));
+    let core = inspect::write_core(&entry, &to, &options, &mut |done, total| show(&bar, done, total));
     bar.finish_and_clear();
     let core = core?;
     match args.json {

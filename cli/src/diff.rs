@@ -10,7 +10,7 @@ use selfdump::{Bytes, Entry, frozen};
 use serde::Serialize;
 
 use crate::symbols::Symbols;
-use crate::{StoreArgs, output};
+use crate::{ReadArgs, output};
 
 /// Show what is different between two checkpoints: memory page by page, threads, descriptors and files
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(value_name = "LATER")]
     later: Option<PathBuf>,
     #[command(flatten)]
-    store: StoreArgs,
+    read: ReadArgs,
     /// Print JSON (docs/format.md)
     #[arg(long)]
     json: bool,
@@ -39,10 +39,10 @@ struct Report {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (named, _) = args.store.newest(&args.earlier)?;
+    let (named, options) = args.read.newest(&args.earlier)?;
     let (earlier, later) = match &args.later {
-        Some(later) => (named, args.store.newest(later)?.0),
-        None => (before(&named)?, named),
+        Some(later) => (named, args.read.newest(later)?.0),
+        None => (before(&named)?.open(&options.identities)?, named),
     };
     let difference = inspect::diff(&earlier, &later)?;
     if args.json {

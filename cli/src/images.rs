@@ -7,7 +7,7 @@ use selfdump::Entry;
 use selfdump::inspect::{self, Content, ImageFile, ImageMessage};
 use serde::Serialize;
 
-use crate::{StoreArgs, output};
+use crate::{ReadArgs, output};
 
 /// List the images of a checkpoint, or show all that is in them
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(value_name = "ID | NAME | FOLDER")]
     target: PathBuf,
     #[command(flatten)]
-    store: StoreArgs,
+    read: ReadArgs,
     /// Print every message of every image as JSON, by the names that CRIU has for the fields (docs/format.md)
     #[arg(long)]
     json: bool,
@@ -38,7 +38,7 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (entry, _) = args.store.newest(&args.target)?;
+    let (entry, _) = args.read.newest(&args.target)?;
     let images = rows(&entry)?;
     if args.json {
         let listing = Listing { format_version: 1, id: entry.id(), images };

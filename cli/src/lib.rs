@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use selfdump::Entry;
 use selfdump::restore::Options;
+use selfdump::{Entry, Identities};
 
 mod core_file;
 mod diff;
@@ -75,13 +75,56 @@ struct StoreArgs {
     dir: Option<std::path::PathBuf>,
 }
 
-impl StoreArgs {
-    /// The newest checkpoint of a target, and how one would be restored.
+/// What opens checkpoints that are encrypted.
+#[derive(Debug, clap::Args)]
+struct IdentityArgs {
+    /// The file with an identity of age (`age-keygen`), for checkpoints that are encrypted. May be given more than once;
+    /// the variable may name several with colons between
+    #[arg(
+        long,
+        env = "SELFDUMP_IDENTITY",
+        value_name = "FILE",
+        value_delimiter = ':',
+        hide_env_values = true
+    )]
+    identity: Vec<std::path::PathBuf>,
+}
+
+impl IdentityArgs {
+    fn read(&self) -> Result<Identities, selfdump::Error> {
+        Identities::read(&self.identity)
+    }
+}
+
+/// Where the checkpoints are, and how to look into them.
+#[derive(Debug, clap::Args)]
+struct ReadArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    identity: IdentityArgs,
+}
+
+impl ReadArgs {
+    /// The newest checkpoint of a target with its contents in reach, and how one would be restored.
     fn newest(&self, target: &Path) -> anyhow::Result<(Entry, Options)> {
-        let (store, options) = selfdump::restore::from_environment(self.dir.as_deref())?;
+        let (entry, options) = self.unopened(target)?;
+        Ok((entry.open(&options.identities)?, options))
+    }
+
+    /// The newest checkpoint of a target as it lies there.
+    fn unopened(&self, target: &Path) -> anyhow::Result<(Entry, Options)> {
+        let (store, options) = self.options()?;
         let entry = selfdump::restore::find(&store, Some(target))?.into_iter().next();
         let entry = entry.with_context(|| format!("{} holds no checkpoint", target.display()))?;
         Ok((entry, options))
+    }
+
+    /// The store, and how a checkpoint would be restored.
+    fn options(&self) -> anyhow::Result<(std::path::PathBuf, Options)> {
+        let (store, mut options) = selfdump::restore::from_environment(self.store.dir.as_deref())?;
+        options.identities = self.identity.read()?;
+        Ok((store, options))
     }
 }
 

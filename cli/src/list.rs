@@ -53,6 +53,7 @@ struct Row<'a> {
     frozen_us: Option<u64>,
     processes: Option<usize>,
     pids: Option<&'a [i32]>,
+    encrypted: Option<bool>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -105,6 +106,7 @@ fn row(listed: &Listed) -> Row<'_> {
         frozen_us: from(|about| about.frozen.as_micros() as u64),
         processes: summary.map(|about| about.processes.len()),
         pids: summary.map(|about| about.processes.as_slice()),
+        encrypted: summary.map(|about| about.is_encrypted),
     }
 }
 

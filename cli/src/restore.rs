@@ -10,7 +10,7 @@ use selfdump::restore::{self, FileAction, FilePlan, Guard, Revived};
 use selfdump::{Entry, FilePolicy, FileRule};
 use serde::Serialize;
 
-use crate::{Front, StoreArgs};
+use crate::{Front, ReadArgs};
 
 /// The exit status where the program was not brought back: one that programs themselves seldom use.
 pub const FAILURE: u8 = 125;
@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(value_name = "NAME | FOLDER")]
     target: Option<PathBuf>,
     #[command(flatten)]
-    store: StoreArgs,
+    read: ReadArgs,
     /// Let the program run by itself, and return as soon as it runs
     #[arg(long)]
     detach: bool,
@@ -132,7 +132,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 /// `arguments` are those that this command was given.
 pub fn run(args: &Args, front: &Front, arguments: &[OsString]) -> Result<()> {
     let again = front.again(arguments);
-    let (store, mut options) = restore::from_environment(args.store.dir.as_deref())?;
+    let (store, mut options) = args.read.options()?;
     options.stopped = args.stopped;
     options.settings = args.set.iter().cloned().collect();
     options.inherit = args.inherit.iter().cloned().collect();
@@ -262,6 +262,7 @@ fn tell_of_files(revived: &Revived) {
 }
 
 fn dry_run(entry: &Entry, options: &restore::Options, json: bool) -> Result<()> {
+    let entry = &entry.open(&options.identities)?;
     let files = restore::plan(entry, options)?;
     if json {
         let plan = Plan { format_version: 1, checkpoint: entry.id(), files: &files };

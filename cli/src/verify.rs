@@ -7,7 +7,7 @@ use selfdump::inspect::{self, Check, CheckResult, Verification};
 use selfdump::restore;
 use serde::Serialize;
 
-use crate::{StoreArgs, output};
+use crate::{ReadArgs, output};
 
 /// Check checkpoints: every byte, what the images say, and whether a restore can be expected here
 ///
@@ -15,13 +15,14 @@ use crate::{StoreArgs, output};
 /// the memory is all there, that the files which the program had open are as they have to be, that its build, the
 /// processor and the free memory fit, and that nobody else can have written it. The exit status is 0 only if all of it
 /// is so of every checkpoint that is named.
+/// Of one that is encrypted only the checksums can be checked without --identity.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A program's NAME, an id from the list, or a FOLDER: a store, an instance or one checkpoint [default: all]
     #[arg(value_name = "ID | NAME | FOLDER")]
     target: Option<PathBuf>,
     #[command(flatten)]
-    store: StoreArgs,
+    read: ReadArgs,
     /// Print JSON (docs/format.md)
     #[arg(long)]
     json: bool,
@@ -44,7 +45,7 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    let (store, options) = restore::from_environment(args.store.dir.as_deref())?;
+    let (store, options) = args.read.options()?;
     let entries = restore::find(&store, args.target.as_deref())?;
     if entries.is_empty() {
         bail!("{} holds no checkpoint", args.target.as_ref().unwrap_or(&store).display());
@@ -67,7 +68,14 @@ pub fn run(args: &Args) -> Result<u8> {
 }
 
 fn print(row: &Row) {
-    println!("{}: {}", row.id, if row.good { "good" } else { "NOT good" });
+    let verdict = match row.good {
+        true => "good",
+        false if row.verification.is_good_as_far_as_seen() => {
+            "good as far as can be told without an identity"
+        }
+        false => "NOT good",
+    };
+    println!("{}: {verdict}", row.id);
     let mut table = output::table(["  CHECK", "RESULT", "WHAT"], &[]);
     for checked in &row.verification.results {
         let (result, what) = match &checked.result {
@@ -75,6 +83,9 @@ fn print(row: &Row) {
             CheckResult::Failed { problem, hint: None } => ("FAILED", problem.clone()),
             CheckResult::Failed { problem, hint: Some(hint) } => {
                 ("FAILED", format!("{problem}\nhelp: {hint}"))
+            }
+            CheckResult::Encrypted { .. } => {
+                ("encrypted", "it takes an identity: --identity FILE".to_owned())
             }
             _ => ("not made", "another check has to go well first".to_owned()),
         };

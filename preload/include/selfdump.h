@@ -60,6 +60,7 @@ extern "C" {
 #define SELFDUMP_E_VETOED 26            /* a hook of the program said no */
 #define SELFDUMP_E_HELD 27              /* a part of the program that must not be cut is being held */
 #define SELFDUMP_E_IO 28                /* the operating system refused something else */
+#define SELFDUMP_E_ENCRYPTED 29         /* a checkpoint is encrypted, and no identity that was named opens it */
 #define SELFDUMP_E_PANIC 1000           /* a defect of selfdump, which has been told on standard error */
 
 /* One setting: a name of docs/settings.md in small letters and without SELFDUMP_, and a value as in the variable. */

@@ -40,6 +40,7 @@ def install(
     copy_files: Optional[Iterable[str]] = None,
     copy_limit: Optional[Union[int, str]] = None,
     copy_open: Optional[Union[int, str]] = None,
+    encrypt_to: Optional[Iterable[str]] = None,
     metrics_textfile: Optional[_Path] = None,
     on_panic: Optional[bool] = None,
     on_fatal_signal: Optional[bool] = None,
@@ -73,6 +74,8 @@ def install(
     :param copy_limit: the most bytes that the copies may take together, ``2 << 30`` or ``"2 GiB"`` (1 GiB).
     :param copy_open: how many bytes spare copies may take, of other files that are open to be written in (0; 32 MiB
         under ``python -m selfdump run``).
+    :param encrypt_to: who can read the checkpoints, recipients of age (``age1…``) and files of them, with a slash in their
+        paths. Without the identity of one of them nobody can, ever (none: not encrypted).
     :param metrics_textfile: a file that is written for node_exporter's textfile collector, ``/…/app.prom`` (none).
     :param on_panic: a forensic checkpoint at each panic of selfdump's own Rust code. ``on_exception`` is Python's.
     :param on_fatal_signal: a forensic checkpoint at SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, of extensions mostly.
@@ -101,6 +104,7 @@ def install(
         "copy_files": copy_files,
         "copy_limit": copy_limit,
         "copy_open": copy_open,
+        "encrypt_to": encrypt_to,
         "metrics_textfile": metrics_textfile,
         "on_panic": on_panic,
         "on_fatal_signal": on_fatal_signal,
@@ -109,6 +113,8 @@ def install(
         "service": service,
     }
     texts = [(key, _text(value)) for key, value in settings.items() if value is not None]
+    if ("encrypt_to", "") in texts:
+        raise ValueError("encrypt_to names nobody: name a recipient, or None for checkpoints that are not encrypted")
     _native.install(texts, _script(), _hooks)
     # A program may install once more: what has to be closed is then the latest.
     atexit.unregister(_native.close)

@@ -36,7 +36,7 @@ impl Agent {
     }
 
     pub(super) fn record(&mut self, report: &Report) {
-        self.status.record(report);
+        self.status.record(report, self.subject.settings.told(&report.cause));
         self.status.write();
         self.publish();
     }

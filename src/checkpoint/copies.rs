@@ -56,7 +56,7 @@ pub(super) fn prepare(settings: &Settings, draft: &Draft, room: Bytes) -> Result
         }
         result => result?,
     }
-    let folder = draft.folder();
+    let folder = draft.written_folder();
     let folder = folder.canonicalize().map_err(|source| Error::io("find", &folder, source))?;
     let files =
         Files { store: &copies.store, open: &named, patterns: &copies.patterns, spares: &copies.spares };
@@ -68,7 +68,7 @@ fn ensure_room(size: Bytes, room: Bytes, draft: &Draft) -> Result<()> {
     if size <= room {
         return Ok(());
     }
-    let folder = draft.folder();
+    let folder = draft.written_folder();
     Err(Error::new(
         ErrorKind::NoSpace,
         format!("the files to be copied into the checkpoint take {size}, and {room} would be left beside the memory where {} is", folder.display()),
@@ -152,7 +152,7 @@ impl Copies {
     }
 
     fn ensure_script_runs(&self, draft: &Draft) -> Result<()> {
-        let folder = draft.folder();
+        let folder = draft.written_folder();
         if let Some(missing) = ["sh", "cp"].into_iter().find(|tool| criu::on_path(tool).is_none()) {
             return Err(Error::new(
                 ErrorKind::Config,

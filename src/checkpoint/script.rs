@@ -25,7 +25,7 @@ number=0
 # Copies a file, if it is one to be copied. What cp says of a failure is in $said.
 try() {
     [ -f "$1" ] || return 0
-    case $1/ in "$store"/* | /proc/* | /sys/*) return 0 ;; esac
+    case $1/ in "$store"/* | "$PWD"/* | /proc/* | /sys/*) return 0 ;; esac
     number=$((number + 1))
     if ! said=$(cp -p --reflink=auto -- "$1" "$files/$number" 2>&1); then
         rm -f "$files/$number"

@@ -21,6 +21,7 @@ pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
 pub(crate) use settings::{Settings, environment, for_commands, name_of};
 
+use crate::encryption::Recipient;
 use crate::frozen::Bytes;
 use crate::report::Checkpoint;
 use crate::sys::signal::Signal;
@@ -51,6 +52,7 @@ pub struct Config {
     copy_files: Option<Vec<FilePattern>>,
     copy_limit: Option<Bytes>,
     copy_open: Option<Bytes>,
+    encrypt_to: Option<Vec<Recipient>>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     metrics_textfile: Option<PathBuf>,
@@ -243,6 +245,22 @@ impl Config {
     /// where cutting the file back would not do: it was rewritten in place, replaced, deleted.
     pub fn copy_open(mut self, limit: Bytes) -> Config {
         self.copy_open = Some(limit);
+        self
+    }
+
+    /// Who can read the checkpoints: everybody who has the identity (the secret key) of one of these recipients, and
+    /// nobody else. Losing all of them is losing the checkpoints. It takes the feature `encrypt`, and at least one
+    /// recipient.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// let team = selfdump::Recipient::in_file("/etc/app/recipients.txt".as_ref())?;
+    /// selfdump::Config::new().encrypt_to(team).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn encrypt_to(mut self, recipients: impl IntoIterator<Item = Recipient>) -> Config {
+        self.encrypt_to = Some(recipients.into_iter().collect());
         self
     }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::values::{self, Fraction, Value, bad};
 use super::{Config, Exit, FilePattern, FileRule, Schedule, Timing};
+use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
+use crate::report::Cause;
 use crate::sys;
 use crate::sys::signal::Signal;
 
@@ -28,12 +30,31 @@ pub(crate) struct Settings {
     pub(crate) copy_files: Vec<FilePattern>,
     pub(crate) copy_limit: Bytes,
     pub(crate) copy_open: Bytes,
+    pub(crate) encrypt_to: Vec<Recipient>,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
     pub(crate) metrics_textfile: Option<PathBuf>,
     pub(crate) timeout: Duration,
     pub(crate) criu: Option<PathBuf>,
     pub(crate) service: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Whether checkpoints are encrypted.
+    pub(crate) fn encrypts(&self) -> bool {
+        !self.encrypt_to.is_empty()
+    }
+
+    /// What may be told of a cause where everybody who can read the disk reads it.
+    pub(crate) fn told(&self, cause: &Cause) -> Cause {
+        if self.encrypts() { cause.without_words() } else { cause.clone() }
+    }
+
+    /// The most that copies of files take in a checkpoint.
+    pub(crate) fn most_to_copy(&self) -> Bytes {
+        let named = if self.copy_files.is_empty() { Bytes(0) } else { self.copy_limit };
+        Bytes(named.0.saturating_add(self.copy_open.0))
+    }
 }
 
 const DEFAULT_KEEP: u32 = 3;
@@ -87,6 +108,10 @@ impl Config {
             copy_files: variables.or(self.copy_files, "SELFDUMP_COPY_FILES")?.unwrap_or_default(),
             copy_limit: variables.or(self.copy_limit, "SELFDUMP_COPY_LIMIT")?.unwrap_or(DEFAULT_COPY_LIMIT),
             copy_open: variables.or(self.copy_open, "SELFDUMP_COPY_OPEN")?.unwrap_or(Bytes(0)),
+            encrypt_to: match self.encrypt_to {
+                Some(recipients) => somebody(recipients)?,
+                None => variables.recipients("SELFDUMP_ENCRYPT_TO")?.unwrap_or_default(),
+            },
             on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
             on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
             metrics_textfile: textfile.map(checked_textfile).transpose()?,
@@ -107,6 +132,11 @@ impl Variables<'_> {
 
     fn path(&self, name: &str) -> Option<PathBuf> {
         self.value(name).map(PathBuf::from)
+    }
+
+    /// Why one can't be a recipient is told by itself.
+    fn recipients(&self, name: &str) -> Result<Option<Vec<Recipient>>> {
+        self.value(name).map(|value| values::recipients(name, &value)).transpose()
     }
 
     /// What was set by the program, else by the variable.
@@ -140,6 +170,16 @@ fn schedule(config: &Config, variables: &Variables<'_>) -> Result<Schedule> {
         (None, None, Some(mtbf)) => Ok(Schedule::Mtbf { mtbf: positive("SELFDUMP_MTBF", mtbf)? }),
         _ => Err(Error::new(ErrorKind::Config, "there is more than one schedule")
             .with_hint("set only one of SELFDUMP_EVERY, SELFDUMP_OVERHEAD and SELFDUMP_MTBF, or of the methods of the same names")),
+    }
+}
+
+/// Whoever asks for encryption and has got nobody's key is not to get what everybody can read.
+fn somebody(recipients: Vec<Recipient>) -> Result<Vec<Recipient>> {
+    match recipients.is_empty() {
+        true => Err(Error::new(ErrorKind::Config, "checkpoints are to be encrypted to nobody").with_hint(
+            "name a recipient (Config::encrypt_to), or don't call it for checkpoints that are not encrypted",
+        )),
+        false => Ok(recipients),
     }
 }
 

@@ -8,6 +8,9 @@ fn resolve(config: Config, variables: &[(&str, &str)]) -> Result<Settings> {
     })
 }
 
+/// Nobody has its identity.
+const RECIPIENT: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
+
 fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
@@ -49,6 +52,7 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().copy_limit(Bytes::mebibytes(500)), &[("SELFDUMP_COPY_LIMIT", "500 MiB")]),
         (new().copy_limit(Bytes(500)), &[("SELFDUMP_COPY_LIMIT", "500")]),
         (new().copy_open(Bytes::mebibytes(2)), &[("SELFDUMP_COPY_OPEN", "2 MiB")]),
+        (new().encrypt_to([RECIPIENT.parse().unwrap()]), &[("SELFDUMP_ENCRYPT_TO", RECIPIENT)]),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
         (new().on_fatal_signal(true), &[("SELFDUMP_ON_FATAL_SIGNAL", "1")]),
         (
@@ -227,4 +231,14 @@ fn an_interpreter_s_checkpoints_are_found_under_its_script_where_nothing_else_is
     assert_eq!(resolve(script(), &[]).unwrap().name, "train_one.py");
     assert_eq!(resolve(script(), &[("SELFDUMP_NAME", "job")]).unwrap().name, "job");
     assert_eq!(resolve(script().name("called"), &[("SELFDUMP_NAME", "job")]).unwrap().name, "called");
+}
+
+#[test]
+fn to_be_encrypted_to_nobody_is_no_way_to_have_it_not_encrypted() {
+    let error = resolve(Config::new().encrypt_to([]), &[("SELFDUMP_ENCRYPT_TO", RECIPIENT)]).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("nobody")), (ErrorKind::Config, true));
+    for value in [" ", "age1nobody", "team.txt", "./no/such/file"] {
+        let error = resolve(Config::new(), &[("SELFDUMP_ENCRYPT_TO", value)]).unwrap_err();
+        assert!(error.chain().contains(value), "{error:?}");
+    }
 }

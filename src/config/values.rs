@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::{FilePattern, FileRule};
+use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
 use crate::sys::signal::Signal;
@@ -30,6 +31,20 @@ pub(super) fn bad(name: &str, value: &str, form: &str) -> Error {
 
 pub(super) fn text(name: &str, value: &OsStr) -> Result<String> {
     value.to_str().map(str::to_owned).ok_or_else(|| bad(name, &value.to_string_lossy(), "text in UTF-8"))
+}
+
+/// Reads recipients, and files of them. What is no word for anybody is refused: it was meant to be one.
+pub(super) fn recipients(name: &str, value: &OsStr) -> Result<Vec<Recipient>> {
+    let text = text(name, value)?;
+    let found = Recipient::in_text(&text)?;
+    match found.is_empty() {
+        true => Err(bad(
+            name,
+            &text,
+            "recipients of age (age1…) and files of them (./team.txt), with blanks between them",
+        )),
+        false => Ok(found),
+    }
 }
 
 impl Value for Duration {

@@ -8,6 +8,9 @@
 //! - [`write_core`] writes a core of a process, for debuggers.
 //! - [`verify()`] checks everything that can be checked without a restore.
 //!
+//! Of a checkpoint that is encrypted all of it but [`verify()`] wants one that was opened ([`Entry::open`]); else its error
+//! is of the kind [`ErrorKind::Encrypted`](crate::ErrorKind::Encrypted).
+//!
 //! ```no_run
 //! # fn main() -> Result<(), selfdump::Error> {
 //! use selfdump::{inspect::Inside, restore};
@@ -46,7 +49,6 @@ use std::io::Read;
 use crate::error::{Error, Result};
 use crate::image::raw;
 use crate::store::catalogue::{self, Entry};
-use crate::store::layout;
 
 impl Inside {
     /// What is in a checkpoint.
@@ -55,7 +57,7 @@ impl Inside {
     ///
     /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where an image is missing, or isn't what it should be.
     pub fn of(entry: &Entry) -> Result<Inside> {
-        Inside::read(&entry.path.join(layout::IMAGES))
+        Inside::read(&entry.images()?)
     }
 }
 
@@ -65,7 +67,7 @@ impl Inside {
 ///
 /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where the image can't be read; each run may be an error as well.
 pub fn pages(entry: &Entry, pid: u32) -> Result<Pages> {
-    Pages::of_process(&entry.path.join(layout::IMAGES), pid)
+    Pages::of_process(&entry.images()?, pid)
 }
 
 /// Where the pages of shared memory are ([`Mapping::shared`]); none where nothing of it was dumped.
@@ -74,7 +76,7 @@ pub fn pages(entry: &Entry, pid: u32) -> Result<Pages> {
 ///
 /// As for [`pages`].
 pub fn shared_pages(entry: &Entry, shared: u64) -> Result<Option<Pages>> {
-    Pages::of_shared(&entry.path.join(layout::IMAGES), shared)
+    Pages::of_shared(&entry.images()?, shared)
 }
 
 /// The checkpoint before this one, of those beside it: the same program's, and the same instance's.
@@ -97,7 +99,7 @@ pub fn preceding(entry: &Entry) -> Result<Option<Entry>> {
 ///
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the folder can't be read.
 pub fn images(entry: &Entry) -> Result<Vec<ImageFile>> {
-    raw::files(&entry.path.join(layout::IMAGES))
+    raw::files(&entry.images()?)
 }
 
 /// The messages of one of them; none where it is of a kind that isn't read here. Each may be an error.
@@ -106,7 +108,7 @@ pub fn images(entry: &Entry) -> Result<Vec<ImageFile>> {
 ///
 /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where it doesn't begin as it should.
 pub fn messages(entry: &Entry, name: &str) -> Result<Option<ImageMessages>> {
-    raw::messages(&entry.path.join(layout::IMAGES), name)
+    raw::messages(&entry.images()?, name)
 }
 
 /// The same of an image that is in memory, under the name that its file would have.

@@ -12,7 +12,6 @@ use super::{Mapping, Process};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::contents::{Contents, Stretch};
 use crate::store::catalogue::Entry;
-use crate::store::layout;
 
 /// The addresses of which a checkpoint holds the contents, mapping by mapping, in order.
 ///
@@ -59,7 +58,7 @@ impl<'a> Held<'a> {
         let Some(memory) = &process.memory else {
             return Ok(Held { mappings: &[], dumped: None, files: BTreeMap::new() });
         };
-        let images = entry.path.join(layout::IMAGES);
+        let images = entry.images()?;
         let dumped = Dumped::of(&images, process.pid, memory)?;
         let mut files = BTreeMap::new();
         for stretch in dumped.stretches() {

@@ -6,7 +6,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::consistency;
 use crate::restore::{self, FileAction, Options};
 use crate::store::catalogue::Entry;
-use crate::store::layout;
 
 /// What came of the checks of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +20,13 @@ impl Verification {
     /// seen only then.
     pub fn is_good(&self) -> bool {
         self.results.iter().all(|checked| matches!(checked.result, CheckResult::Good { .. }))
+    }
+
+    /// Whether every check went well that can be made without the identity that wasn't named.
+    pub fn is_good_as_far_as_seen(&self) -> bool {
+        let is_good =
+            |result: &CheckResult| matches!(result, CheckResult::Good { .. } | CheckResult::Encrypted { .. });
+        self.results.iter().all(|checked| is_good(&checked.result))
     }
 }
 
@@ -75,30 +81,43 @@ pub enum CheckResult {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// It couldn't be made: the checkpoint is encrypted, and none of the identities that were named opens it.
+    Encrypted {
+        /// Who can read it.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// It couldn't be made, for what another check has found.
     NotMade,
 }
 
 /// Checks a checkpoint. Nothing is changed.
 pub fn verify(entry: &Entry, options: &Options) -> Verification {
-    let images = entry.path.join(layout::IMAGES);
     let manifest = entry.manifest.as_ref();
-    let inside = consistency::references(&images);
+    let opened = entry.open(&options.identities);
+    let images = opened.as_ref().map_err(Clone::clone).and_then(Entry::images);
+    let images = images.as_deref().map_err(Clone::clone);
+    let inside = images.clone().and_then(consistency::references);
     let with_manifest = |check: Check, make: &dyn Fn() -> Result<String>| match manifest {
         Ok(_) => checked(check, make()),
         Err(_) => Checked { check, result: CheckResult::NotMade },
     };
-    let pages = match &inside {
-        Ok(inside) => with_manifest(Check::Pages, &|| {
+    let pages = match (&inside, &images) {
+        (Ok(inside), Ok(images)) => with_manifest(Check::Pages, &|| {
             let has_parent = manifest.is_ok_and(|manifest| manifest.parent.is_some());
-            consistency::pages(&images, inside, has_parent).map(|size| format!("{size} of memory"))
+            consistency::pages(images, inside, has_parent).map(|size| format!("{size} of memory"))
         }),
-        Err(_) => Checked { check: Check::Pages, result: CheckResult::NotMade },
+        (_, Err(error)) => checked(Check::Pages, Err(error.clone())),
+        (Err(_), Ok(_)) => Checked { check: Check::Pages, result: CheckResult::NotMade },
     };
     let results = vec![
         checked(Check::Manifest, manifest.map(|manifest| manifest.id.clone()).map_err(Clone::clone)),
         with_manifest(Check::Files, &|| files(entry)),
-        checked(Check::Images, consistency::structure(&images).map(|structure| told(&structure))),
+        checked(
+            Check::Images,
+            images.clone().and_then(consistency::structure).map(|structure| told(&structure)),
+        ),
         checked(Check::References, inside.as_ref().map(described).map_err(Clone::clone)),
         pages,
         with_manifest(Check::OpenFiles, &|| open_files(entry, options)),
@@ -115,7 +134,13 @@ pub fn verify(entry: &Entry, options: &Options) -> Verification {
 fn checked(check: Check, result: Result<String>) -> Checked {
     let result = match result {
         Ok(seen) => CheckResult::Good { seen },
-        Err(error) => CheckResult::Failed { problem: error.chain(), hint: error.hint().map(str::to_owned) },
+        Err(error) => {
+            let (problem, hint) = (error.chain(), error.hint().map(str::to_owned));
+            match error.kind() {
+                ErrorKind::Encrypted => CheckResult::Encrypted { problem, hint },
+                _ => CheckResult::Failed { problem, hint },
+            }
+        }
     };
     Checked { check, result }
 }

@@ -56,7 +56,7 @@ impl Change {
     pub(super) fn planned(
         plan: &FilePlan,
         number: usize,
-        checkpoint: &Path,
+        contents: &Path,
         copies: &[CopiedFile],
     ) -> Option<Change> {
         let before = fs::symlink_metadata(&plan.path).ok();
@@ -74,7 +74,7 @@ impl Change {
             what,
             saved: (what != What::Made).then(|| format!("{number}-{name}")),
             before: before.as_ref().and_then(|file| looks(file).ok()),
-            copy: copy.map(|copy| (copy.clone(), checkpoint.join(&copy.copy))),
+            copy: copy.map(|copy| (copy.clone(), contents.join(&copy.copy))),
             after: None,
         })
     }

@@ -149,7 +149,7 @@ impl Scene {
     }
 
     fn rewind(&self, plans: &[FilePlan]) -> crate::error::Result<Rewound> {
-        rewind(&self.checkpoint, plans, std::slice::from_ref(&self.copy))
+        rewind(&self.checkpoint, &self.checkpoint, plans, std::slice::from_ref(&self.copy))
     }
 
     fn read(&self, name: &str) -> String {

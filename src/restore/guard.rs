@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::store::plain;
 use crate::sys::{message, process, procfs, signal};
 
 /// How long the few bytes may take that a guard is told.
@@ -92,6 +93,8 @@ pub fn stand() -> Result<()> {
     if pid != NOBODY {
         end(pid, born);
     }
+    // Of a restorer that was killed; one that has ended by itself has left nothing.
+    plain::sweep();
     Ok(())
 }
 

@@ -36,12 +36,12 @@ pub(crate) use stdio::{Place, places};
 
 use crate::config::{self, FileRule};
 use crate::criu::{self, Connection, RestoreOptions};
+use crate::encryption::Identities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, OutsideKind};
 use crate::image;
 use crate::store::catalogue::Entry;
 use crate::store::handover;
-use crate::store::layout;
 use crate::store::life::Here;
 use crate::store::manifest::{Manifest, Program};
 use crate::store::work::WorkFolder;
@@ -86,6 +86,8 @@ pub struct Options {
     pub trust: bool,
     /// Who ends the program when this process is gone before it.
     pub guard: Option<Arc<Guard>>,
+    /// What opens checkpoints that are encrypted.
+    pub identities: Identities,
 }
 
 /// A program that was brought back.
@@ -122,6 +124,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         force: false,
         trust: false,
         guard: None,
+        identities: Identities::default(),
     };
     Ok((settings.dir, options))
 }
@@ -167,9 +170,13 @@ fn an_older_one_may_do_better(error: &Error) -> bool {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Damaged`] where the checkpoint's manifest can't be read.
+/// [`ErrorKind::Damaged`] where the checkpoint's manifest can't be read, [`ErrorKind::Encrypted`] where it takes another
+/// identity to compare files with their copies.
 pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
+    // Files are compared with their copies, byte for byte.
+    let opened = if manifest.copies.is_empty() { None } else { Some(entry.open(&options.identities)?) };
+    let contents = opened.as_ref().map_or(Ok(entry.path.as_path()), Entry::contents)?;
     let here = Here::look().map_err(|source| Error::os("read /proc about this process", source))?;
     let rules: Vec<FileRule> = options.files.iter().chain(&manifest.program.file_rules).cloned().collect();
     let now = |path: &Path| {
@@ -187,7 +194,7 @@ pub fn plan(entry: &Entry, options: &Options) -> Result<Vec<FilePlan>> {
         now: &now,
         writer: &procfs::writer_of,
         copies: &manifest.copies,
-        likeness: &|copy| copies::likeness(&entry.path, copy),
+        likeness: &|copy| copies::likeness(contents, copy),
         newcomers: &copies::newcomers(&manifest.program.copy_files, &manifest.copies),
     };
     Ok(files::plan(&manifest.processes, &rules, &world))
@@ -240,8 +247,11 @@ pub fn has_ended(entry: &Entry) -> Result<bool> {
 ///
 /// [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] and
 /// [`ErrorKind::FileGone`] where a file that it had open is not what it has to be, [`ErrorKind::Unfit`] where it doesn't
-/// fit here ([`check_fit`]), and whatever else CRIU meets. Files are then as they were before.
+/// fit here ([`check_fit`]), [`ErrorKind::Encrypted`] where none of the identities opens it, and whatever else CRIU
+/// meets. Files are then as they were before.
 pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
+    // What is decrypted goes when CRIU is done with it.
+    let entry = &entry.open(&options.identities)?;
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
     if !options.trust {
         check_trust(entry)?;
@@ -288,7 +298,7 @@ fn with_its_files(entry: &Entry, manifest: &Manifest, options: &Options, work: &
     files::refused(&files)?;
     let reconnected = reconnect(manifest, options)?;
     let images = images(entry, &files, work)?;
-    let rewound = rewind::rewind(&entry.path, &files, &manifest.copies)?;
+    let rewound = rewind::rewind(&entry.path, entry.contents()?, &files, &manifest.copies)?;
     match by_the_first_fit(&images, manifest, options, work, &reconnected) {
         Ok(pid) => Ok(Revived { pid, files, cut: rewound.folder, relay: reconnected.relay }),
         Err(error) => {
@@ -313,7 +323,7 @@ fn reconnect(manifest: &Manifest, options: &Options) -> Result<Reconnected> {
 
 /// The checkpoint's images, or some that expect the sizes of files that are to stay as they are.
 fn images(entry: &Entry, files: &[FilePlan], work: &Path) -> Result<PathBuf> {
-    let images = entry.path.join(layout::IMAGES);
+    let images = entry.images()?;
     let kept: BTreeMap<PathBuf, Bytes> = files
         .iter()
         .filter_map(|file| match file.action {
@@ -325,7 +335,9 @@ fn images(entry: &Entry, files: &[FilePlan], work: &Path) -> Result<PathBuf> {
         return Ok(images);
     }
     let images = images.canonicalize().map_err(|source| Error::io("find", &images, source))?;
-    let resized = work.join(layout::IMAGES);
+    // They are no more to be read by others than those that they were made from.
+    let beside = if entry.is_encrypted() { entry.contents()? } else { work };
+    let resized = beside.join("resized");
     image::with_sizes(&images, &resized, &kept)?;
     Ok(resized)
 }

@@ -32,11 +32,17 @@ struct Note<'a> {
     files: &'a [Change],
 }
 
-/// Changes what the plans say, all or nothing.
-pub(super) fn rewind(checkpoint: &Path, plans: &[FilePlan], copies: &[CopiedFile]) -> Result<Rewound> {
+/// Changes what the plans say, all or nothing. What is taken away comes to lie beside the checkpoint; copies are taken
+/// from where its contents are.
+pub(super) fn rewind(
+    checkpoint: &Path,
+    contents: &Path,
+    plans: &[FilePlan],
+    copies: &[CopiedFile],
+) -> Result<Rewound> {
     let mut changes = Vec::new();
     for plan in plans {
-        changes.extend(Change::planned(plan, changes.len() + 1, checkpoint, copies));
+        changes.extend(Change::planned(plan, changes.len() + 1, contents, copies));
     }
     if changes.is_empty() {
         return Ok(Rewound { changes, is_whole: true, folder: None });
@@ -132,7 +138,7 @@ mod tests {
     #[test]
     fn what_is_cut_off_lies_beside_the_checkpoint_with_a_note() {
         let (lab, checkpoint, file, plan) = scene();
-        let rewound = rewind(&checkpoint, &[plan], &[]).unwrap();
+        let rewound = rewind(&checkpoint, &checkpoint, &[plan], &[]).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "012345");
         let folder = rewound.folder.unwrap();
         assert_eq!(folder, lab.path().join("000007.cut-1"));
@@ -144,7 +150,7 @@ mod tests {
     #[test]
     fn a_restore_that_fails_leaves_the_files_whole() {
         let (lab, checkpoint, file, plan) = scene();
-        rewind(&checkpoint, &[plan], &[]).unwrap().undo();
+        rewind(&checkpoint, &checkpoint, &[plan], &[]).unwrap().undo();
         assert_eq!(fs::read_to_string(&file).unwrap(), "0123456789");
         assert!(!lab.path().join("000007.cut-1").exists());
     }
@@ -153,7 +159,7 @@ mod tests {
     fn where_one_file_can_not_be_cut_none_is() {
         let (lab, checkpoint, file, plan) = scene();
         let gone = FilePlan { path: lab.path().join("gone"), ..plan.clone() };
-        let error = rewind(&checkpoint, &[plan, gone], &[]).err().unwrap();
+        let error = rewind(&checkpoint, &checkpoint, &[plan, gone], &[]).err().unwrap();
         assert!(error.to_string().contains("gone"), "{error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "0123456789");
         assert!(!lab.path().join("000007.cut-1").exists(), "nothing is left");
@@ -163,7 +169,7 @@ mod tests {
     fn without_anything_to_cut_nothing_is_made() {
         let (lab, checkpoint, _, plan) = scene();
         let kept = FilePlan { action: FileAction::Nothing, ..plan };
-        assert!(rewind(&checkpoint, &[kept], &[]).unwrap().folder.is_none());
+        assert!(rewind(&checkpoint, &checkpoint, &[kept], &[]).unwrap().folder.is_none());
         assert_eq!(fs::read_dir(lab.path()).unwrap().count(), 2);
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::encrypted::Decrypted;
 use super::layout;
 use super::manifest::Manifest;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +18,8 @@ pub struct Entry {
     pub path: PathBuf,
     /// Its account of itself, or why that can't be read.
     pub manifest: Result<Manifest>,
+    /// What was decrypted of it, by [`Entry::open`].
+    pub(super) decrypted: Option<Arc<Decrypted>>,
 }
 
 impl Entry {
@@ -34,6 +38,11 @@ impl Entry {
     /// Whether it is one to look at, of a program that had gone wrong. One that can't tell isn't.
     pub fn is_forensic(&self) -> bool {
         self.manifest.as_ref().is_ok_and(|manifest| manifest.forensic)
+    }
+
+    /// Whether it takes an identity to read what is in it ([`Entry::open`]). One that can't tell doesn't.
+    pub fn is_encrypted(&self) -> bool {
+        self.manifest.as_ref().is_ok_and(Manifest::is_encrypted)
     }
 
     /// Looks, without reading them, whether every file is there in its size.
@@ -67,7 +76,7 @@ pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
         Found::Draft(_) => None,
     });
     let mut entries: Vec<Entry> =
-        checkpoints.map(|path| Entry { manifest: Manifest::read(&path), path }).collect();
+        checkpoints.map(|path| Entry { manifest: Manifest::read(&path), path, decrypted: None }).collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.taken().or_else(|| last_change(&entry.path))));
     Ok(entries)
 }

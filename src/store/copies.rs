@@ -13,7 +13,7 @@ impl Draft {
     /// Makes room for copies of files, and says how CRIU gets to run `script`, which makes them. The script runs in
     /// the folder of the images.
     pub(crate) fn prepare_copies(&self, script: &[u8]) -> Result<()> {
-        let (files, path) = (self.path(layout::FILES), self.path(layout::COPY_SCRIPT));
+        let (files, path) = (self.written(layout::FILES), self.written(layout::COPY_SCRIPT));
         disk::make_private(&files).map_err(|source| Error::io("make", &files, source))?;
         disk::write_script(&path, script).map_err(|source| Error::io("write", &path, source))?;
         let config = self.criu_config();
@@ -24,23 +24,23 @@ impl Draft {
 
     /// The settings that have CRIU run the script.
     pub(crate) fn criu_config(&self) -> PathBuf {
-        self.path(layout::CRIU_CONFIG)
+        self.written(layout::CRIU_CONFIG)
     }
 
     /// What the script wrote when it had copied everything; none where it has not.
     pub(crate) fn copied(&self) -> Result<Option<Vec<u8>>> {
-        read_if_there(&self.path(layout::COPIED))
+        read_if_there(&self.written(layout::COPIED))
     }
 
     /// What the script wrote when it could not copy a file.
     pub(crate) fn copy_failure(&self) -> Option<Vec<u8>> {
-        read_if_there(&self.path(layout::COPY_FAILED)).ok()?
+        read_if_there(&self.written(layout::COPY_FAILED)).ok()?
     }
 
     /// The copy with this number: its name in the checkpoint's folder, and where it is now.
     pub(crate) fn copy(&self, number: usize) -> (String, PathBuf) {
         let name = format!("{}/{number}", layout::FILES);
-        let path = self.path(&name);
+        let path = self.written(&name);
         (name, path)
     }
 }

@@ -14,6 +14,7 @@ use super::entrance;
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
 use super::manifest::{self, FileEntry, Manifest};
+use super::plain;
 use super::retention::{self, Candidate, Keep};
 use super::status;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,6 +39,8 @@ const SCAFFOLDING: [&str; 6] = [
 pub(crate) struct Draft {
     instance: Instance,
     number: u64,
+    /// Where CRIU and the script for copies write, if that isn't the draft's own folder.
+    pub(super) written: Option<PathBuf>,
 }
 
 impl Draft {
@@ -56,11 +59,7 @@ impl Draft {
     }
 
     fn furnish(&self, life: &Life) -> Result<()> {
-        let owner = self.path(layout::OWNER);
-        let text = serde_json::to_vec(life).map_err(io::Error::from);
-        // Whole or not there: half an owner would be none that a sweep could ask about.
-        text.and_then(|text| disk::replace(&owner, &text, &life.id))
-            .map_err(|source| Error::io("write", &owner, source))?;
+        note_owner(&self.folder(), life)?;
         let images = self.images();
         disk::make_private(&images).map_err(|source| Error::io("make", &images, source))?;
         let link = self.link();
@@ -75,6 +74,15 @@ impl Draft {
         self.folder().join(name)
     }
 
+    /// The folder that CRIU writes into, and the script for copies.
+    pub(crate) fn written_folder(&self) -> PathBuf {
+        self.written.clone().unwrap_or_else(|| self.folder())
+    }
+
+    pub(super) fn written(&self, name: &str) -> PathBuf {
+        self.written_folder().join(name)
+    }
+
     /// NAME/INSTANCE/NUMBER of the checkpoint that it becomes.
     pub(crate) fn id(&self) -> String {
         self.instance.id(self.number)
@@ -87,7 +95,7 @@ impl Draft {
 
     /// Where CRIU's files go.
     pub(crate) fn images(&self) -> PathBuf {
-        self.path(layout::IMAGES)
+        self.written(layout::IMAGES)
     }
 
     /// The same through a link, which is the only path that CRIU takes up to 4.1.1.
@@ -102,10 +110,10 @@ impl Draft {
 
     /// Empties it of what a worker wrote, for another try.
     pub(crate) fn clear(&self) -> Result<()> {
-        for name in [layout::WORKER_LOG, layout::COPIED, layout::COPY_FAILED] {
-            remove_if_there(&self.path(name))?;
+        for file in [self.worker_log(), self.written(layout::COPIED), self.written(layout::COPY_FAILED)] {
+            remove_if_there(&file)?;
         }
-        for folder in [self.images(), self.path(layout::FILES)].iter().filter(|folder| folder.exists()) {
+        for folder in [self.images(), self.written(layout::FILES)].iter().filter(|folder| folder.exists()) {
             fs::remove_dir_all(folder)
                 .and_then(|()| disk::make_private(folder))
                 .map_err(|source| Error::io("empty", folder, source))?;
@@ -121,16 +129,18 @@ impl Draft {
     pub(crate) fn discard(self) -> Option<PathBuf> {
         let kept = self.instance.folder().join(layout::FAILED_LOG);
         let log = self.images().join(layout::DUMP_LOG);
-        let moved = fs::rename(&log, &kept).is_ok();
+        // It may be on another file system, in memory.
+        let moved = fs::rename(&log, &kept).or_else(|_| fs::copy(&log, &kept).map(drop)).is_ok();
         let _ = disk::close_to_others(&kept);
         self.remove();
         moved.then_some(kept)
     }
 
     fn remove(&self) {
-        let folder = self.folder();
-        if let Err(error) = fs::remove_dir_all(&folder) {
-            log::warn!("can't remove {}: {error}", folder.display());
+        for folder in self.written.iter().cloned().chain([self.folder()]) {
+            if let Err(error) = fs::remove_dir_all(&folder) {
+                log::warn!("can't remove {}: {error}", folder.display());
+            }
         }
     }
 
@@ -172,8 +182,16 @@ impl Draft {
         files.iter().try_for_each(|file| sync(&self.path(&file.path)))?;
         sync(&self.path(layout::MANIFEST))?;
         let copies = Some(self.path(layout::FILES)).filter(|copies| copies.exists());
-        copies.into_iter().chain([self.images()]).try_for_each(|folder| sync(&folder))
+        copies.into_iter().chain([self.path(layout::IMAGES)]).try_for_each(|folder| sync(&folder))
     }
+}
+
+/// Whole or not there: half an owner would be none that a sweep could ask about.
+pub(super) fn note_owner(folder: &Path, life: &Life) -> Result<()> {
+    let owner = folder.join(layout::OWNER);
+    let text = serde_json::to_vec(life).map_err(io::Error::from);
+    text.and_then(|text| disk::replace(&owner, &text, &life.id))
+        .map_err(|source| Error::io("write", &owner, source))
 }
 
 fn sync(path: &Path) -> Result<()> {
@@ -190,7 +208,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 /// Makes the folder of the first number from `number` on that is nobody's.
 fn claim(instance: &Instance, number: u64) -> Result<Draft> {
     for number in number..number.saturating_add(1000) {
-        let draft = Draft { instance: instance.clone(), number };
+        let draft = Draft { instance: instance.clone(), number, written: None };
         let folder = draft.folder();
         match disk::make_private(&folder) {
             // Another life may have committed this number since we looked.
@@ -266,6 +284,7 @@ pub(super) fn delete_folder(checkpoint: &Path) -> io::Result<()> {
 /// Deletes what the lives of a program that are over have left behind: their drafts, and the folders of
 /// instances that came to no checkpoint.
 pub(crate) fn sweep(instance: &Instance) {
+    plain::sweep();
     let Ok(here) = Here::look() else { return };
     let program = instance.store.join(&instance.name);
     // What others may have laid there is not to lead us to what is ours elsewhere.

@@ -7,12 +7,14 @@
 //!       manifest.json
 //!       images/                   CRIU's files and its dump.log; seal.json where the service has made them
 //!       files/                    copies of files, where there are some
+//!       cause.json.age            what the program said as it went wrong, where all is encrypted
 //!     000008.partial/             a draft
 //!       owner.json                whose it is
 //!       link -> images            the path that CRIU is given
 //!       worker.log                what a worker said before it had opened dump.log
 //!       criu.conf, copy.sh        what has CRIU copy files
 //!       copied, copy.failed       what came of that
+//!       plain/                    what is yet to be encrypted, if there is no room for it in memory
 //!     000007.cut-1/               what a restore has cut off files
 //!       cut.json
 //!     latest -> 000007
@@ -32,6 +34,12 @@ pub(crate) const DUMP_LOG: &str = "dump.log";
 /// That the images were made by the service: among them.
 #[cfg(feature = "service")]
 pub(crate) const SEAL: &str = "seal.json";
+/// What stands behind the names of files that are encrypted.
+const ENCRYPTED: &str = ".age";
+/// The cause with the program's own words, which the manifest of an encrypted checkpoint leaves out.
+pub(crate) const CAUSE: &str = "cause.json";
+/// In a draft, what is yet to be encrypted, where there is no room for it in memory.
+pub(crate) const PLAIN: &str = "plain";
 pub(crate) const OWNER: &str = "owner.json";
 pub(crate) const LINK: &str = "link";
 pub(crate) const WORKER_LOG: &str = "worker.log";
@@ -144,6 +152,37 @@ pub(crate) fn runtime_folder(root: bool, runtime_dir: Option<PathBuf>, user: u32
 /// copy that was restored in another one has its original's process id.
 pub(crate) fn running(folder: &Path, pid_namespace: u64, pid: i32) -> PathBuf {
     folder.join(format!("{pid_namespace}-{pid}.json"))
+}
+
+/// What can be read of an encrypted checkpoint, while it is made or brought back, lies in a folder of its own with this
+/// at the beginning of its name.
+const PLAIN_FOLDER: &str = "selfdump-plain-";
+
+/// Where such folders are made in memory: in the first that has room for one.
+pub(crate) fn folders_in_memory(runtime: PathBuf) -> [PathBuf; 2] {
+    [runtime, PathBuf::from("/dev/shm")]
+}
+
+/// A name for one of them; `id` is nobody else's.
+pub(crate) fn plain_folder(id: &str) -> String {
+    format!("{PLAIN_FOLDER}{id}")
+}
+
+/// Whether it is the name of one.
+pub(crate) fn is_plain_folder(name: &str) -> bool {
+    name.starts_with(PLAIN_FOLDER)
+}
+
+/// The path of a file once it is encrypted.
+pub(crate) fn encrypted(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ENCRYPTED);
+    PathBuf::from(name)
+}
+
+/// The path that an encrypted file had before; none where it isn't encrypted.
+pub(crate) fn decrypted(file: &Path) -> Option<PathBuf> {
+    file.to_str()?.strip_suffix(ENCRYPTED).map(PathBuf::from)
 }
 
 /// The file in the runtime folder with what a restorer has for the process that it brings back.

@@ -86,6 +86,8 @@ pub struct Summary {
     pub frozen: Duration,
     /// The processes in it, the program's own first.
     pub processes: Vec<i32>,
+    /// Whether it takes an identity to read what is in it.
+    pub is_encrypted: bool,
     pub(crate) life: Life,
     pub(crate) parent: Option<String>,
 }
@@ -202,6 +204,8 @@ struct Lean<'a> {
     #[serde(borrow)]
     files: Vec<LeanFile<'a>>,
     parent: Option<String>,
+    #[serde(default)]
+    encrypted_to: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -254,6 +258,7 @@ impl From<Lean<'_>> for Summary {
             pages_written: lean.stats.pages_written,
             frozen: lean.stats.frozen,
             processes: lean.processes.iter().map(|process| process.pid).collect(),
+            is_encrypted: !lean.encrypted_to.is_empty(),
             life: lean.life,
             parent: lean.parent,
         }

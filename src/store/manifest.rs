@@ -60,6 +60,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// The checkpoint that this one builds on, if any.
     pub parent: Option<String>,
+    /// The recipients that it is encrypted to; none where it isn't.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encrypted_to: Vec<String>,
 }
 
 /// What ran.
@@ -139,6 +142,11 @@ impl Manifest {
     /// The size of all files together, without the manifest itself.
     pub fn size(&self) -> Bytes {
         self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// Whether it takes an identity to read what is in its files.
+    pub fn is_encrypted(&self) -> bool {
+        !self.encrypted_to.is_empty()
     }
 
     /// The process id of the root of the tree.

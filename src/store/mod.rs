@@ -5,6 +5,8 @@
 //! - `entrance`: who can have written what lies in it.
 //! - [`draft`]: a checkpoint that is being written, and the rename that makes it one.
 //! - `copies`: the part of it in which copies of files are made.
+//! - `encrypted`: the part of it in which all is encrypted, and reading what was.
+//! - [`plain`]: folders for what can be read of that.
 //! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
 //! - [`retention`]: which checkpoints go.
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
@@ -20,12 +22,14 @@
 pub(crate) mod catalogue;
 mod copies;
 pub(crate) mod draft;
+mod encrypted;
 pub(crate) mod entrance;
 pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod life;
 pub mod listing;
 pub(crate) mod manifest;
+pub(crate) mod plain;
 pub mod prune;
 pub(crate) mod retention;
 pub(crate) mod runtime;

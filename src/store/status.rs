@@ -159,8 +159,8 @@ impl Status {
         is_news
     }
 
-    /// Takes an attempt in.
-    pub(crate) fn record(&mut self, report: &Report) {
+    /// Takes an attempt in, with what may be told of its cause.
+    pub(crate) fn record(&mut self, report: &Report, cause: Cause) {
         let saved = match &report.outcome {
             Ok(Outcome::Saved(checkpoint)) => Some(checkpoint),
             _ => None,
@@ -168,7 +168,7 @@ impl Status {
         self.metrics.count(report);
         self.failures_in_a_row = if report.outcome.is_err() { self.failures_in_a_row + 1 } else { 0 };
         self.last = Some(Attempt {
-            cause: report.cause.clone(),
+            cause,
             started: report.started,
             finished: report.finished,
             saved: saved.is_some(),

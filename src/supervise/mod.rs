@@ -109,6 +109,11 @@ enum Begun {
 impl<'a> Runner<'a> {
     fn new(order: &'a Order, mask: Mask, tell: Tell<'a>) -> Result<Runner<'a>> {
         let library = order.preload.library()?;
+        if order.can_not_bring_back() {
+            log::warn!(
+                "the program's checkpoints are encrypted, and none of the identities that were named (--identity) opens them: were it to crash, it could not be brought back from here"
+            );
+        }
         let place = Place::take(&order.folder(), order.name())?;
         process::adopt_orphans().map_err(|source| Error::os("adopt orphans", source))?;
         Ok(Runner {

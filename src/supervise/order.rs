@@ -9,6 +9,7 @@ use super::backoff::DEFAULT_BACKOFF;
 use super::policy::Policy;
 use super::preload::Preload;
 use crate::config::{self, Config, Exit, Settings};
+use crate::encryption::{Identities, Recipient};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
 use crate::restore;
@@ -54,6 +55,8 @@ pub struct Order {
     pub grace: Duration,
     /// Which library is put into the program, so that it makes checkpoints.
     pub preload: Preload,
+    /// What opens its checkpoints, where they are encrypted. Without it the program can't be brought back.
+    pub identities: Identities,
     variables: BTreeMap<String, OsString>,
     settings: Settings,
 }
@@ -90,6 +93,7 @@ impl Order {
             on_term: OnTerm::Checkpoint,
             grace: DEFAULT_GRACE,
             preload: Preload::default(),
+            identities: Identities::default(),
             variables,
             settings,
         })
@@ -140,12 +144,20 @@ impl Order {
         self.settings.exit_signal.or(ours)
     }
 
+    /// Whether the program's checkpoints are going to be encrypted to nobody whose identity is here.
+    pub(super) fn can_not_bring_back(&self) -> bool {
+        let ours = self.identities.recipients();
+        let is_ours = |recipient: &Recipient| ours.contains(&recipient.to_string());
+        self.settings.encrypts() && !self.settings.encrypt_to.iter().any(is_ours)
+    }
+
     /// How the program is brought back.
     pub(super) fn restore_options(&self) -> Result<restore::Options> {
         let (_, mut options) = restore::from_environment(Some(&self.settings.dir))?;
         options.criu.clone_from(&self.settings.criu);
         options.timeout = self.settings.timeout;
         options.files.clone_from(&self.settings.files);
+        options.identities.clone_from(&self.identities);
         Ok(options)
     }
 }

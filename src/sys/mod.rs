@@ -13,6 +13,7 @@
 //! - [`pidfd`]: processes that we are not the parent of.
 //! - [`program`]: starting somebody else's program.
 //! - [`procfs`]: what `/proc` says of processes.
+//! - [`cgroup`]: how much memory the control groups of this process leave it.
 //! - [`task`]: what a process is doing, what it may do, and its handlers.
 //! - [`sock_diag`]: unix sockets and who is at their other ends.
 //! - [`mappings`]: the names of what a process has mapped.
@@ -26,6 +27,7 @@
 //! - `folder`: what is done in an open folder, whatever its path leads to by now.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
+pub(crate) mod cgroup;
 pub(crate) mod copies;
 pub(crate) mod crash;
 #[cfg(feature = "service")]

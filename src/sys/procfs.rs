@@ -295,6 +295,14 @@ pub(crate) fn free_memory() -> Option<Bytes> {
     Some(Bytes((kibibytes("MemAvailable")? + kibibytes("SwapFree").unwrap_or(0)) * 1024))
 }
 
+/// The same without swap, and no more than the control groups of this process leave it.
+pub(crate) fn memory_to_fill() -> Option<Bytes> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let available = Bytes(status_field(&text, "MemAvailable")? * 1024);
+    let left = super::cgroup::memory_left();
+    Some(left.map_or(available, |left| left.min(available)))
+}
+
 /// The size of the largest file that a process has mapped and that has no name any more: an executable or
 /// library that was replaced since, say.
 pub(crate) fn largest_unlinked_mapping(pid: i32) -> Option<u64> {

@@ -5,7 +5,11 @@
 //! error. A child that it meets, or a SIGCHLD, is none of its own (it has no children), and it says so.
 //!
 //! The situations: `shared=MIB` (as much memory in a shared mapping), `io-uring` (one is open, until SIGHUP),
-//! `subreaper` (it adopts its orphans), `bare` (the machine's folders for root's programs are empty).
+//! `subreaper` (it adopts its orphans), `bare` (the machine's folders for root's programs are empty), `secret` (what nobody
+//! else is to know stands in each page of its memory).
+
+#[path = "secret.rs"]
+mod secret;
 
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -19,7 +23,7 @@ fn main() -> Result<(), selfdump::Error> {
     log::set_logger(&Logger).expect("the only logger");
     log::set_max_level(log::LevelFilter::Info);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let memory = vec![7_u8; mebibytes(&arguments[0])];
+    let mut memory = vec![7_u8; mebibytes(&arguments[0])];
     let (asked, relieved, met) = (flag(libc::SIGUSR1), flag(libc::SIGHUP), flag(libc::SIGCHLD));
     let mut ring = None;
     for situation in &arguments[1..] {
@@ -28,6 +32,10 @@ fn main() -> Result<(), selfdump::Error> {
             ("io-uring", _) => ring = Some(open_io_uring()),
             ("subreaper", _) => become_subreaper(),
             ("bare", _) => empty_the_system_folders(),
+            ("secret", _) => {
+                let secret = secret::secret();
+                memory.chunks_mut(4096).for_each(|page| page[64..][..secret.len()].copy_from_slice(&secret));
+            }
             other => panic!("no such situation: {other:?}"),
         }
     }

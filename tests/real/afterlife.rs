@@ -26,6 +26,11 @@ impl Alone {
         send(self.pid, signal);
     }
 
+    /// The process id of who has brought it back, and attends to it.
+    pub fn restorer(&self) -> i32 {
+        self.restorer.as_ref().expect("a restorer").id() as i32
+    }
+
     /// Ends it as a crash would, and waits until it is gone.
     pub fn crash(self) {}
 }

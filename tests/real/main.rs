@@ -19,6 +19,7 @@ mod crowd;
 mod diff;
 mod dist;
 mod edges;
+mod encrypted;
 mod explained;
 mod failures;
 mod files;

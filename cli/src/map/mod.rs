@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use selfdump::inspect::{self, Change, Inside, Process};
 use selfdump::{Bytes, Entry};
 
-use crate::{StoreArgs, drawing, output};
+use crate::{ReadArgs, drawing, output};
 use picture::{Header, Picture};
 
 /// Draw where the memory of a process is, what was dumped of it, and what has changed since the checkpoint before
@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(value_name = "ID | NAME | FOLDER")]
     target: PathBuf,
     #[command(flatten)]
-    store: StoreArgs,
+    read: ReadArgs,
     /// The SVG file to write, or `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -29,7 +29,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (entry, _) = args.store.newest(&args.target)?;
+    let (entry, options) = args.read.newest(&args.target)?;
     let inside = Inside::of(&entry)?;
     let is_wanted = |process: &&Process| args.pid.is_none_or(|pid| pid == process.pid);
     let process = inside.processes.iter().find(is_wanted).with_context(|| {
@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     let held = inspect::held(&entry, process)?;
     let compared = inspect::preceding(&entry)?;
+    let compared = compared.map(|earlier| earlier.open(&options.identities)).transpose()?;
     let changed =
         compared.as_ref().map(|earlier| changed(earlier, &entry, process.pid)).transpose()?.flatten();
     let has_changes = changed.is_some();

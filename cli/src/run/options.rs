@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use selfdump::supervise::{self, OnTerm, Order, Preload};
 
-use crate::{Front, StoreArgs};
+use crate::{Front, IdentityArgs, StoreArgs};
 
 /// Run a program, and bring it back when it crashes
 ///
@@ -33,6 +33,12 @@ pub struct Args {
     /// libselfdump.so beside this command, or in ../lib]
     #[arg(long, env = "SELFDUMP_PRELOAD", value_name = "LIBRARY")]
     preload: Option<PathBuf>,
+    /// Encrypt the checkpoints to a recipient of age (age1…), or to those of a file, whose path has a slash in it. May be
+    /// given more than once. Without the identity of one of them nobody can read them, ever
+    #[arg(long, value_name = "RECIPIENT | FILE", value_parser = recipient)]
+    encrypt_to: Vec<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
     #[command(flatten, next_help_heading = "When checkpoints are made")]
     schedule: Schedule,
     #[command(flatten, next_help_heading = "When the program ends")]
@@ -141,6 +147,7 @@ impl Args {
         order.backoff = self.ends.backoff.unwrap_or(order.backoff);
         order.grace = self.ends.grace.unwrap_or(order.grace);
         order.resume = self.ends.resume;
+        order.identities = self.identity.read()?;
         order.preload = match &self.preload {
             None => Preload::Beside,
             Some(off) if off.as_os_str() == "off" => Preload::Off,
@@ -156,7 +163,8 @@ impl Args {
     /// The options that are settings of the library, as its variables.
     fn variables(&self) -> BTreeMap<String, OsString> {
         let schedule = &self.schedule;
-        let files = Some(self.ends.files.join(" ")).filter(|rules| !rules.is_empty());
+        let joined = |words: &[String]| Some(words.join(" ")).filter(|words| !words.is_empty());
+        let (files, encrypt_to) = (joined(&self.ends.files), joined(&self.encrypt_to));
         let texts = [
             ("SELFDUMP_EVERY", &schedule.every),
             ("SELFDUMP_JITTER", &schedule.jitter),
@@ -167,6 +175,7 @@ impl Args {
             ("SELFDUMP_KEEP", &schedule.keep),
             ("SELFDUMP_COPY_OPEN", &schedule.copy_open),
             ("SELFDUMP_FILES", &files),
+            ("SELFDUMP_ENCRYPT_TO", &encrypt_to),
         ];
         let texts = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?.into())));
         let paths = [
@@ -222,6 +231,18 @@ fn restarts(text: &str) -> Result<Restarts, String> {
             format!("it is a whole number, such as {}, or `unlimited`", supervise::DEFAULT_RESTARTS)
         }),
     }
+}
+
+/// What is in a file is read when all is looked at together.
+fn recipient(text: &str) -> Result<String, String> {
+    if text.contains(char::is_whitespace) {
+        return Err("it can't hold blanks".to_owned());
+    }
+    let recipient: Result<selfdump::Recipient, selfdump::Error> = match text.contains('/') {
+        true => return Ok(text.to_owned()),
+        false => text.parse(),
+    };
+    recipient.map(|_| text.to_owned()).map_err(|error| error.hint().unwrap_or_default().to_owned())
 }
 
 fn rule(text: &str) -> Result<String, String> {

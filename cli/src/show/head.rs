@@ -15,6 +15,9 @@ pub fn print(entry: &Entry, manifest: &Manifest) {
     line("life", &generation(manifest.generation()));
     line("size", &size(manifest));
     line("pause", &pause(stats));
+    if manifest.is_encrypted() {
+        line("read by", &manifest.encrypted_to.join(", "));
+    }
     line("criu", &format!("{} ({})", criu.version, criu.peer));
     line("options", &options(&criu.needs));
 }

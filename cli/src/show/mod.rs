@@ -7,9 +7,10 @@ mod tables;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use selfdump::Entry;
 use selfdump::inspect::{self, Fate, Inside, Process};
 
-use crate::StoreArgs;
+use crate::ReadArgs;
 use crate::symbols::{Location, Symbols};
 
 /// Show what is in a checkpoint: processes, threads, memory, descriptors, sockets, and how the dump went
@@ -21,7 +22,7 @@ pub struct Args {
     #[arg(value_name = "ID | NAME | FOLDER")]
     target: PathBuf,
     #[command(flatten)]
-    store: StoreArgs,
+    read: ReadArgs,
     /// Only this process
     #[arg(long)]
     pid: Option<i32>,
@@ -52,7 +53,8 @@ struct Shown {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (entry, options) = args.store.newest(&args.target)?;
+    let (unopened, options) = args.read.unopened(&args.target)?;
+    let entry = unopened.open(&options.identities).inspect_err(|_| tell_what_is_plain(&unopened, args))?;
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
     let inside = Inside::of(&entry)?;
     let fates = inspect::fates(&entry, &inside, &options)?;
@@ -86,6 +88,13 @@ pub fn run(args: &Args) -> Result<()> {
     }
     processes.iter().for_each(|shown| part_by_part(shown, chosen));
     Ok(())
+}
+
+/// Of a checkpoint that can't be opened: what its manifest says.
+fn tell_what_is_plain(unopened: &Entry, args: &Args) {
+    if let (Ok(manifest), false) = (&unopened.manifest, args.json) {
+        head::print(unopened, manifest);
+    }
 }
 
 /// The parts that were chosen, or of all of them what matters most.

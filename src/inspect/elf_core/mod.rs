@@ -23,7 +23,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
 use crate::report::Cause;
 use crate::store::catalogue::Entry;
-use crate::store::layout;
 use crate::sys;
 use files::MappedFiles;
 use notes::Subject;
@@ -82,7 +81,7 @@ pub fn write_core(
 ) -> Result<Core> {
     refuse_to_overwrite(to, options)?;
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
-    let images = entry.path.join(layout::IMAGES);
+    let images = entry.images()?;
     let inside = Inside::read(&images)?;
     let (process, memory) = choose(entry, &inside, options.pid)?;
     let (thread, crash) = thread_of_interest(&manifest.cause, process);

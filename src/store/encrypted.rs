@@ -1,0 +1,209 @@
+//! A draft whose contents are encrypted before it is committed, and a checkpoint that is decrypted to be read.
+//!
+//! What CRIU and the script for copies write goes into a folder for what is plain, which the draft leads them to by its
+//! link. When the program runs again, each file is encrypted into its place, and that folder goes. Only then the draft
+//! is committed. Reading is the other way round: [`Entry::open`] makes such a folder, and it goes with the last who has
+//! it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Once};
+
+use super::catalogue::Entry;
+use super::draft::Draft;
+use super::life::Life;
+use super::manifest::Manifest;
+use super::{layout, plain};
+use crate::encryption::{self, Identities, Recipient, Undecrypted};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::Bytes;
+use crate::report::Cause;
+use crate::sys::disk;
+
+/// The folders of a checkpoint that something is written into.
+const FOLDERS: [&str; 2] = [layout::IMAGES, layout::FILES];
+
+impl Draft {
+    /// Has everything written into a folder of its own, to be encrypted from there: in memory where there is room for
+    /// so much, else in the draft's.
+    pub(crate) fn write_apart(&mut self, life: &Life, wanted: Bytes, runs_programs: bool) -> Result<()> {
+        static SAID: Once = Once::new();
+        let folder = plain::in_memory(life, wanted, runs_programs).map_or_else(|| self.on_the_disk(), Ok)?;
+        if folder.starts_with(self.folder()) {
+            SAID.call_once(|| {
+                log::warn!(
+                    "there is no room in memory for what is to be encrypted ({wanted}), so it lies on the disk until it is"
+                );
+            });
+        }
+        self.written = Some(folder);
+        let (images, link) = (self.images(), self.link());
+        disk::make_private(&images).map_err(|source| Error::io("make", &images, source))?;
+        fs::remove_file(&link)
+            .and_then(|()| symlink(&images, &link))
+            .map_err(|source| Error::io("make the link", &link, source))
+    }
+
+    fn on_the_disk(&self) -> Result<PathBuf> {
+        let folder = self.path(layout::PLAIN);
+        disk::make_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
+        Ok(folder)
+    }
+
+    /// Whether all of it takes its place on the disk twice for a while.
+    pub(crate) fn is_twice_on_the_disk(&self) -> bool {
+        self.written.as_ref().is_some_and(|written| written.starts_with(self.folder()))
+    }
+
+    /// Encrypts all that was written apart, file by file, and leaves nothing of it that could be read.
+    pub(crate) fn encrypt(&self, recipients: &[Recipient], cause: &Cause) -> Result<()> {
+        let written = self.written.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Io, "what is to be encrypted lies where it is to be committed")
+        })?;
+        for name in FOLDERS {
+            let (from, to) = (written.join(name), self.path(name));
+            if !from.exists() {
+                continue;
+            }
+            if !to.exists() {
+                disk::make_private(&to).map_err(|source| Error::io("make", &to, source))?;
+            }
+            for file in files_in(&from)? {
+                let encrypted = layout::encrypted(&to.join(file.file_name().unwrap_or_default()));
+                fs::File::open(&file)
+                    .and_then(|plain| encryption::encrypt_to(recipients, plain, &encrypted))
+                    .and_then(|()| fs::remove_file(&file))
+                    .map_err(|source| Error::io("encrypt", &file, source))?;
+            }
+        }
+        if cause.without_words() != *cause {
+            let path = layout::encrypted(&self.path(layout::CAUSE));
+            serde_json::to_vec(cause)
+                .map_err(std::io::Error::from)
+                .and_then(|text| encryption::encrypt_to(recipients, text.as_slice(), &path))
+                .map_err(|source| Error::io("write", &path, source))?;
+        }
+        plain::remove(written)
+    }
+}
+
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |source| Error::io("read", folder, source);
+    let entries = fs::read_dir(folder).map_err(failed)?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
+}
+
+/// What was decrypted of a checkpoint. It goes with this value.
+#[derive(Debug)]
+pub(crate) struct Decrypted(PathBuf);
+
+impl Drop for Decrypted {
+    fn drop(&mut self) {
+        if let Err(error) = plain::remove(&self.0) {
+            log::warn!("what was decrypted is still there: {}", error.chain());
+        }
+    }
+}
+
+impl Entry {
+    /// The checkpoint with its contents in reach. What isn't encrypted is that already; what is gets decrypted, in memory
+    /// where there is room, and that goes when the last copy of the returned value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encrypted`] where none of the identities opens it, [`ErrorKind::Damaged`] where it isn't what was
+    /// encrypted.
+    pub fn open(&self, identities: &Identities) -> Result<Entry> {
+        let Ok(manifest) = &self.manifest else { return Ok(self.clone()) };
+        if !manifest.is_encrypted() || self.decrypted.is_some() {
+            return Ok(self.clone());
+        }
+        if identities.is_empty() {
+            return Err(takes_an_identity(manifest));
+        }
+        let (life, _) =
+            Life::of_this_process().map_err(|source| Error::os("read /proc about this process", source))?;
+        plain::sweep();
+        let folder = Decrypted(plain::anywhere(&life, manifest.size())?);
+        decrypt(&self.path, manifest, identities, &folder.0)?;
+        let mut manifest = manifest.clone();
+        if let Ok(text) = fs::read(folder.0.join(layout::CAUSE)) {
+            manifest.cause = serde_json::from_slice(&text).unwrap_or(manifest.cause);
+        }
+        Ok(Entry { path: self.path.clone(), manifest: Ok(manifest), decrypted: Some(Arc::new(folder)) })
+    }
+
+    /// The folder in which `images/` and `files/` can be read, by other tools as well: the checkpoint's own, or where it
+    /// was decrypted to.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encrypted`] where it is encrypted and was not opened.
+    pub fn contents(&self) -> Result<&Path> {
+        match (&self.decrypted, &self.manifest) {
+            (Some(decrypted), _) => Ok(&decrypted.0),
+            (None, Ok(manifest)) if manifest.is_encrypted() => Err(takes_an_identity(manifest)),
+            (None, _) => Ok(&self.path),
+        }
+    }
+
+    /// The folder of its images.
+    pub(crate) fn images(&self) -> Result<PathBuf> {
+        Ok(self.contents()?.join(layout::IMAGES))
+    }
+}
+
+fn decrypt(checkpoint: &Path, manifest: &Manifest, identities: &Identities, to: &Path) -> Result<()> {
+    for name in FOLDERS {
+        let folder = to.join(name);
+        disk::make_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
+    }
+    for file in &manifest.files {
+        let encrypted = checkpoint.join(&file.path);
+        let plain = layout::decrypted(Path::new(&file.path)).filter(|plain| stays_below(plain));
+        let Some(plain) = plain else {
+            return Err(damaged(format!("{} is no encrypted file of a checkpoint", encrypted.display())));
+        };
+        let plain = to.join(plain);
+        encryption::decrypt_to(identities, &encrypted, &plain).map_err(|why| match why {
+            Undecrypted::ForOthers => for_others(manifest, identities),
+            Undecrypted::Damaged(source) => {
+                damaged(format!("{} is not what was encrypted", encrypted.display())).with_source(source)
+            }
+            Undecrypted::Io(source) => Error::io("decrypt", &encrypted, source),
+        })?;
+    }
+    Ok(())
+}
+
+/// Whoever could write a manifest is not to have us write somewhere else.
+fn stays_below(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn damaged(what: String) -> Error {
+    Error::new(ErrorKind::Damaged, what).with_hint("use another checkpoint; this one can't be trusted")
+}
+
+/// Why somebody who has lost them need not look for a way around.
+const NO_WAY_AROUND: &str = "without one of the identities nobody can read it; there is no way around";
+
+fn takes_an_identity(manifest: &Manifest) -> Error {
+    let what = format!("{} is encrypted to {}", manifest.id, manifest.encrypted_to.join(", "));
+    Error::new(ErrorKind::Encrypted, what).with_hint(format!(
+        "name the file with the identity of one of these: --identity FILE, or SELFDUMP_IDENTITY; {NO_WAY_AROUND}"
+    ))
+}
+
+fn for_others(manifest: &Manifest, identities: &Identities) -> Error {
+    let what = format!(
+        "{} is encrypted to {}, and the identities that were named are those of {}",
+        manifest.id,
+        manifest.encrypted_to.join(", "),
+        identities.recipients().join(", ")
+    );
+    Error::new(ErrorKind::Encrypted, what).with_hint(format!(
+        "name another identity: `age-keygen -y FILE` prints the recipient that an identity belongs to; {NO_WAY_AROUND}"
+    ))
+}
