@@ -32,7 +32,7 @@ enum Peer {
     /// A running `criu service`.
     Service { socket: PathBuf },
     /// A `criu swrk` of our own, started detached. It ends when the connection is dropped, at the latest.
-    Worker { program: PathBuf, output: PathBuf, _leash: Leash },
+    Worker { program: PathBuf, output: PathBuf, leash: Leash },
     /// A `criu swrk` that is our child.
     Child { program: PathBuf, pid: i32 },
 }
@@ -100,7 +100,7 @@ impl Connection {
         let argument = spawn::FIRST_DESCRIPTOR.to_string();
         let leash = spawn::worker(program, &["swrk", &argument], &[theirs.as_fd()], output)
             .map_err(|source| explain::unstartable(program, source))?;
-        let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), _leash: leash };
+        let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), leash };
         Ok(Connection { socket, peer, timeout })
     }
 
@@ -179,7 +179,8 @@ impl Connection {
 
     /// Has this process and its children dumped. **Returns twice**: here and now with
     /// [`Dumped::Original`], and with [`Dumped::Restored`] in each process that is restored from the images.
-    pub fn dump(self, options: &DumpOptions) -> Result<Dumped> {
+    pub fn dump(mut self, options: &DumpOptions) -> Result<Dumped> {
+        self.limit_its_time();
         let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Dump) };
         let log = options.images.join(&options.log_file);
         let answer = self.ask(Operation::Dump, &request, self.timeout, Some(&log))?;
@@ -195,7 +196,8 @@ impl Connection {
     }
 
     /// Dumps the memory once, for a dump over another connection that names this one as its parent.
-    pub fn single_pre_dump(self, options: &DumpOptions) -> Result<()> {
+    pub fn single_pre_dump(mut self, options: &DumpOptions) -> Result<()> {
+        self.limit_its_time();
         self.pre_dump_as(rpc::RequestKind::SinglePreDump, options)
     }
 
@@ -221,6 +223,15 @@ impl Connection {
                 None,
             )
         })
+    }
+
+    /// Has a worker end that goes on beyond its last request's deadline: while we stand still, we can't.
+    fn limit_its_time(&mut self) {
+        if let Peer::Worker { leash, .. } = &mut self.peer {
+            if let Err(error) = leash.end_after(self.timeout + message::SECOND_LOOK) {
+                log::debug!("nobody watches how long CRIU takes: {error}");
+            }
+        }
     }
 
     /// Where a worker's first words are.
@@ -258,6 +269,8 @@ impl Connection {
         let received = message::receive(&self.socket, deadline);
         let bytes = match received {
             Ok(Received::Message(bytes)) => bytes,
+            // It was ended for the time that it took, while we stood still.
+            Ok(Received::EndOfFile) if Instant::now() >= deadline => return Err(failed(ErrorKind::Deadline)),
             Ok(Received::EndOfFile) => return Err(failed(ErrorKind::ServiceDied)),
             Ok(Received::TimedOut) => {
                 self.abandon();

@@ -6,6 +6,7 @@
 //! - [`handler`]: the handlers of the signals that ask for checkpoints.
 //! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
+//! - [`limit`]: having a worker end after a time.
 //! - [`process`]: who we are, who waits for whom.
 //! - [`pidfd`]: processes that we are not the parent of.
 //! - [`program`]: starting somebody else's program.
@@ -26,6 +27,7 @@ pub(crate) mod crash;
 pub(crate) mod disk;
 pub(crate) mod elf;
 pub(crate) mod handler;
+mod limit;
 pub(crate) mod machine;
 pub(crate) mod mappings;
 pub(crate) mod message;

@@ -44,9 +44,11 @@ pub(crate) const SYSTEM_FOLDERS: [&str; 5] = ["/usr/local/sbin", "/usr/sbin", "/
 ///
 /// It is the write end of a pipe, of which the worker holds the other: when no writer is left, the kernel
 /// sends the signal that was set for that descriptor (F_SETSIG in fcntl(2)).
+///
+/// Whoever holds it can be somebody else: see [`Leash::end_after`].
 #[derive(Debug)]
 pub(crate) struct Leash {
-    _writer: OwnedFd,
+    pub(super) writer: OwnedFd,
 }
 
 /// What the child reads; made ready before the clone, alive until the child has left our memory.
@@ -105,7 +107,7 @@ pub(crate) fn worker(
     let (first, errno) = launch(program, arguments, &descriptors, None, Some(detached))?;
     process::wait(first)?;
     match errno {
-        0 => Ok(Leash { _writer: writer }),
+        0 => Ok(Leash { writer }),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
