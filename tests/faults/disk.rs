@@ -8,7 +8,7 @@ use crate::order::{At, Fault, Faults, cases};
 use crate::victim::{Outcome, Victim};
 
 /// Which operations of a checkpoint fail, where not all are asked for: every so manyth.
-const STRIDE: u64 = 12;
+const STRIDE: u64 = 16;
 
 fn survives(faults: &Faults, mut victim: Victim<'_>, fault: &Fault) {
     let (mut failed, mut saved) = (0, 0);
@@ -26,7 +26,7 @@ fn survives(faults: &Faults, mut victim: Victim<'_>, fault: &Fault) {
         victim = victim.goes_back_to(good);
     }
     println!("{fault}: {} operations struck, {saved} checkpoints were saved all the same", failed + saved);
-    assert!(failed + saved > 3, "only {failed} and {saved}");
+    assert!(failed + saved > 2, "only {failed} and {saved}");
     victim.comes_back();
 }
 
