@@ -110,6 +110,10 @@ fn attempt(
         order(subject, &mut draft, needs).and_then(|order| Ok((dump(subject, &draft, &order, ways)?, order)));
     thawed();
     match dumped {
+        // The process that came back has another start.
+        Ok((Answer { dumped: Dumped::Restored, peer, .. }, _)) if subject.life.goes_on().unwrap_or(false) => {
+            Err(never_gone(&peer).with_log(draft.discard()))
+        }
         Ok((Answer { dumped: Dumped::Restored, .. }, _)) => {
             let (id, path) = (draft.id(), draft.destination());
             draft.forget();
@@ -136,6 +140,14 @@ fn crashed_meanwhile() -> Error {
         "a thread of the program has crashed while the checkpoint was made, so it isn't kept",
     )
     .with_hint("a forensic checkpoint follows; go on from an older one")
+}
+
+fn never_gone(peer: &str) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("CRIU ({peer}) answered that the program was restored, which has run all the time"),
+    )
+    .with_hint("look whether it is a CRIU that answers, of version 4.1.1 or later")
 }
 
 /// What the life that begins knows of the one before it.

@@ -161,6 +161,9 @@ impl Error {
             ErrorKind::Io if source.kind() == std::io::ErrorKind::NotADirectory => error.with_hint(
                 "something above it is a file: move that away, or name another folder with SELFDUMP_DIR",
             ),
+            ErrorKind::Io if source.raw_os_error() == Some(EIO) => error.with_hint(
+                "look into the kernel's log for errors of that disk, or name another folder with SELFDUMP_DIR",
+            ),
             _ => error,
         }
         .with_source(source)
@@ -233,6 +236,9 @@ impl Error {
         text
     }
 }
+
+/// A disk that doesn't do what it is to; std has no kind for it.
+const EIO: i32 = 5;
 
 fn io_kind(error: &std::io::Error) -> ErrorKind {
     use std::io::ErrorKind as Io;

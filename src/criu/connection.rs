@@ -35,7 +35,7 @@ enum Peer {
     /// A running `criu service`; or a `selfdump service`, which tells so when it is asked for its version.
     Service { socket: PathBuf, is_selfdump: AtomicBool },
     /// A `criu swrk` of our own, started detached. It ends when the connection is dropped, at the latest.
-    Worker { program: PathBuf, output: PathBuf, _leash: Leash },
+    Worker { program: PathBuf, output: PathBuf, leash: Leash },
     /// A `criu swrk` that is our child.
     Child { program: PathBuf, pid: i32 },
 }
@@ -113,7 +113,7 @@ impl Connection {
         let argument = spawn::FIRST_DESCRIPTOR.to_string();
         let leash = spawn::worker(program, &["swrk", &argument], &[theirs.as_fd()], output)
             .map_err(|source| explain::unstartable(program, source))?;
-        let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), _leash: leash };
+        let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), leash };
         Ok(Connection { socket, peer, timeout })
     }
 
@@ -203,10 +203,11 @@ impl Connection {
 
     /// Has this process and its children dumped. **Returns twice**: here and now with
     /// [`Dumped::Original`], and with [`Dumped::Restored`] in each process that is restored from the images.
-    pub fn dump(self, options: &DumpOptions) -> Result<Dumped> {
+    pub fn dump(mut self, options: &DumpOptions) -> Result<Dumped> {
         if self.is_guarded() {
             return self.dump_guarded(options);
         }
+        self.limit_its_time();
         let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Dump) };
         let log = options.images.join(&options.log_file);
         let answer = self.ask(Operation::Dump, &request, self.timeout, Some(&log))?;
@@ -222,7 +223,8 @@ impl Connection {
     }
 
     /// Dumps the memory once, for a dump over another connection that names this one as its parent.
-    pub fn single_pre_dump(self, options: &DumpOptions) -> Result<()> {
+    pub fn single_pre_dump(mut self, options: &DumpOptions) -> Result<()> {
+        self.limit_its_time();
         self.pre_dump_as(rpc::RequestKind::SinglePreDump, options)
     }
 
@@ -253,6 +255,15 @@ impl Connection {
     /// Whether a `selfdump service` is at the other end, as far as it was asked for its version.
     pub(crate) fn is_guarded(&self) -> bool {
         matches!(&self.peer, Peer::Service { is_selfdump, .. } if is_selfdump.load(Ordering::Relaxed))
+    }
+
+    /// Has a worker end that goes on beyond its last request's deadline: while we stand still, we can't.
+    fn limit_its_time(&mut self) {
+        if let Peer::Worker { leash, .. } = &mut self.peer {
+            if let Err(error) = leash.end_after(self.timeout + message::SECOND_LOOK) {
+                log::debug!("nobody watches how long CRIU takes: {error}");
+            }
+        }
     }
 
     /// Where a worker's first words are.
@@ -301,10 +312,13 @@ impl Connection {
         log: Option<&Path>,
     ) -> Result<rpc::Response> {
         let failed = |kind| self.silence(kind, operation, timeout, log);
-        match message::receive(&self.socket, Instant::now() + timeout) {
+        let deadline = Instant::now() + timeout;
+        match message::receive(&self.socket, deadline) {
             Ok(Received::Message(bytes)) => {
                 decode(&bytes).map_err(|what| explain::senseless(&self.peer(), &what))
             }
+            // It was ended for the time that it took, while we stood still.
+            Ok(Received::EndOfFile) if Instant::now() >= deadline => Err(failed(ErrorKind::Deadline)),
             Ok(Received::EndOfFile) => Err(failed(ErrorKind::ServiceDied)),
             Ok(Received::TimedOut) => {
                 self.abandon();

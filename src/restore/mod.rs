@@ -392,13 +392,23 @@ fn ask(
     let connection = Connection::child(program, &given, terminal, options.timeout)?;
     criu::supported_version(&connection, program, None)?;
     let log = work.join(&request.log_file);
-    connection.restore(&request, &log).or_else(|error| match has_come_and_gone(manifest, &error) {
+    let restored = connection.restore(&request, &log).and_then(|pid| the_same(pid, manifest.pid()));
+    restored.or_else(|error| match has_come_and_gone(manifest, &error) {
         true => Ok(manifest.pid()),
         false => {
             end_halfway(manifest);
             Err(error)
         }
     })
+}
+
+/// It is signalled and waited for by this number from here on.
+fn the_same(restored: i32, expected: i32) -> Result<i32> {
+    if restored == expected {
+        return Ok(restored);
+    }
+    let what = format!("CRIU says that it has restored process {restored}, and not {expected}");
+    Err(Error::new(ErrorKind::Protocol, what).with_hint("look whether it is a CRIU that SELFDUMP_CRIU names"))
 }
 
 /// Whether the program did come back, and ended at once. CRIU lets go of its threads one after the other, and takes it

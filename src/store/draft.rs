@@ -138,7 +138,7 @@ impl Draft {
 
     fn remove(&self) {
         for folder in self.written.iter().cloned().chain([self.folder()]) {
-            if let Err(error) = fs::remove_dir_all(&folder) {
+            if let Err(error) = remove_draft(&folder) {
                 log::warn!("can't remove {}: {error}", folder.display());
             }
         }
@@ -159,7 +159,12 @@ impl Draft {
         let checkpoint = self.destination();
         disk::rename_new(&folder, &checkpoint)
             .map_err(|source| Error::io("rename to", &checkpoint, source))?;
-        sync(&self.instance.folder())?;
+        // What can't be promised to last is none: the name is taken back, and the caller told the truth.
+        sync(&self.instance.folder()).inspect_err(|_| {
+            if let Err(error) = disk::rename_new(&checkpoint, &folder) {
+                log::warn!("can't take the name of {} back: {error}", checkpoint.display());
+            }
+        })?;
         if !manifest.forensic {
             point_latest(&self.instance, self.number);
         }
@@ -274,11 +279,22 @@ fn delete(instance: &Instance, number: u64) -> Result<()> {
     delete_folder(&checkpoint).map_err(|source| Error::io("delete", &checkpoint, source))
 }
 
-/// Takes the checkpoint's name away first, so that one that is half deleted is none. What restores from it have taken
-/// from files stays: it is the only copy of that.
+/// Takes the checkpoint's name away first, and that on the disk, so that one that is half deleted is none. What restores
+/// from it have taken from files stays: it is the only copy of that.
 pub(super) fn delete_folder(checkpoint: &Path) -> io::Result<()> {
     let aside = layout::aside(checkpoint);
-    disk::rename_new(checkpoint, &aside).and_then(|()| fs::remove_dir_all(&aside))
+    disk::rename_new(checkpoint, &aside)?;
+    checkpoint.parent().map_or(Ok(()), disk::sync)?;
+    remove_draft(&aside)
+}
+
+/// Removes a folder, whatever tells whose it is first: where the rest can't be removed now, it is nobody's, and a sweep
+/// removes it.
+fn remove_draft(folder: &Path) -> io::Result<()> {
+    for name in [layout::OWNER, layout::MANIFEST] {
+        let _ = fs::remove_file(folder.join(name));
+    }
+    fs::remove_dir_all(folder)
 }
 
 /// Deletes what the lives of a program that are over have left behind: their drafts, and the folders of

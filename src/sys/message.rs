@@ -16,7 +16,7 @@ pub(super) const KIND: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
 
 /// How long a receiver whose deadline has passed looks once more. A process that was frozen finds its
 /// deadline gone when it thaws, while the answer is just being sent.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// The largest message taken. CRIU's answers are a few hundred bytes; this only bounds what a peer that
 /// talks garbage can make us allocate.

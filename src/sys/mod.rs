@@ -9,6 +9,7 @@
 //! - [`handler`]: the handlers of the signals that ask for checkpoints.
 //! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
+//! - [`limit`]: having a worker end after a time.
 //! - [`process`]: who we are, who waits for whom.
 //! - [`pidfd`]: processes that we are not the parent of.
 //! - [`program`]: starting somebody else's program.
@@ -37,6 +38,7 @@ pub(crate) mod elf;
 #[cfg(feature = "service")]
 pub(crate) mod folder;
 pub(crate) mod handler;
+mod limit;
 #[cfg(feature = "service")]
 pub(crate) mod listener;
 pub(crate) mod machine;

@@ -44,9 +44,11 @@ pub(crate) const SYSTEM_FOLDERS: [&str; 5] = ["/usr/local/sbin", "/usr/sbin", "/
 ///
 /// It is the write end of a pipe, of which the worker holds the other: when no writer is left, the kernel
 /// sends the signal that was set for that descriptor (F_SETSIG in fcntl(2)).
+///
+/// Whoever holds it can be somebody else: see [`Leash::end_after`].
 #[derive(Debug)]
 pub(crate) struct Leash {
-    _writer: OwnedFd,
+    pub(super) writer: OwnedFd,
 }
 
 /// What the child reads; made ready before the clone, alive until the child has left our memory.
@@ -164,7 +166,7 @@ pub(crate) fn worker(
 /// A leash, and its other end for the child.
 fn leash() -> io::Result<(OwnedFd, Leash)> {
     let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-    Ok((process::off_the_streams(reader)?, Leash { _writer: process::off_the_streams(writer)? }))
+    Ok((process::off_the_streams(reader)?, Leash { writer: process::off_the_streams(writer)? }))
 }
 
 fn arguments_of(program: &Path, arguments: &[&str]) -> io::Result<Vec<CString>> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::afterlife::{Alone, bring_back_with};
 use crate::failures::criu::{Service, children};
-use crate::failures::disk::Disk;
+use crate::failures::small_disk::Disk;
 use crate::harness::{KILL, Lab, Subject, USR2, built, eventually, manifest, program, send};
 
 /// `selfdump restore --json …` of a program, detached.

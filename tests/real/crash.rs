@@ -2,69 +2,28 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
-
-use selfdump::restore::{find, newest_good};
+use std::time::{Duration, Instant};
 
 use crate::afterlife::{Alone, Return, bring_back};
-use crate::chain::follow;
+use crate::aftermath::{age, assert_everything_committed_is_whole, drafts, folders, holders};
+use crate::dice::Dice;
+use crate::follow::follow;
 use crate::harness::{KILL, Lab, USR2, died_of, eventually, number};
 
 const ROUNDS: u32 = 30;
 
 /// Where in its span the crash of each round comes: spread over all of it, at random within its share.
 struct Moments {
-    seed: u64,
+    dice: Dice,
 }
 
 impl Moments {
-    fn new() -> Moments {
-        let given = std::env::var("SELFDUMP_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
-        let seed = given.unwrap_or(now.as_nanos() as u64);
-        println!("SELFDUMP_TEST_SEED={seed}");
-        Moments { seed }
-    }
-
     /// The moment of a round; the last ones come a little after the end of `span`.
     fn of(&mut self, round: u32, span: Duration) -> Duration {
-        // xorshift64 (Marsaglia, 2003): any seed but zero will do.
-        self.seed |= 1;
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        let within = (self.seed >> 11) as f64 / (1_u64 << 53) as f64;
+        const FINE: u32 = 1 << 20;
+        let within = self.dice.below(FINE.into()) as f64 / f64::from(FINE);
         span.mul_f64(1.1 * (f64::from(round) + within) / f64::from(ROUNDS))
     }
-}
-
-/// The drafts in a lab's store.
-fn drafts(lab: &Lab) -> Vec<PathBuf> {
-    let instances = folders(&lab.store()).into_iter().flat_map(|program| folders(&program));
-    let all = instances.flat_map(|instance| folders(&instance));
-    all.filter(|folder| folder.extension().is_some_and(|extension| extension == "partial")).collect()
-}
-
-fn folders(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.is_dir() && !path.is_symlink()).collect()
-}
-
-/// A draft whose owner is not written down yet may be another's that is just being made, for a minute: this
-/// lets it pass.
-fn age(draft: &Path) {
-    let folder = fs::File::open(draft).expect("a draft");
-    folder.set_modified(SystemTime::now() - Duration::from_secs(120)).expect("an older time");
-}
-
-/// The processes that have a file of the lab's store open; a program has none, but CRIU has while it dumps.
-fn holders(lab: &Lab) -> Vec<PathBuf> {
-    let store = fs::canonicalize(lab.store()).expect("a store");
-    let holds = |process: &PathBuf| {
-        let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-        open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| target.starts_with(&store))
-    };
-    fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path()).filter(holds).collect()
 }
 
 /// How long an undisturbed checkpoint takes, from the signal to its name.
@@ -86,7 +45,7 @@ fn a_crash_at_any_moment_of_a_checkpoint_leaves_a_store_that_verifies_and_restor
     program.signal(KILL);
     assert!(died_of(program.wait(), KILL));
 
-    let mut moments = Moments::new();
+    let mut moments = Moments { dice: Dice::throw() };
     let (mut with_draft, mut committed) = (0, 0);
     for round in 0..ROUNDS {
         let back = bring_back(&lab, "chain");
@@ -98,7 +57,7 @@ fn a_crash_at_any_moment_of_a_checkpoint_leaves_a_store_that_verifies_and_restor
         back.program.crash();
         with_draft += u32::from(!drafts(&lab).is_empty());
         committed += u32::from(lab.checkpoints().len() != before || moment > span);
-        assert_everything_committed_is_whole(&lab, moment);
+        assert_everything_committed_is_whole(&lab, &format!("a crash {moment:?} into a checkpoint"));
         follow(&program.output());
     }
     println!("span {span:?}, {with_draft} crashes left a draft, about {committed} came after the commit");
@@ -122,26 +81,6 @@ fn assert_comes_from_the_newest(lab: &Lab, back: &Return, round: u32) {
     let line = format!("restored {} generation {}", back.id, back.generation);
     let output = lab.path("chain.out");
     eventually(&line, || fs::read_to_string(&output).is_ok_and(|text| text.contains(&line)).then_some(()));
-}
-
-/// Drafts are no checkpoints for anybody who looks, and each checkpoint is all there.
-fn assert_everything_committed_is_whole(lab: &Lab, moment: Duration) {
-    let mut passed_over = Vec::new();
-    let newest =
-        newest_good(&lab.store(), None, &mut |entry, error| passed_over.push((entry.id(), error.chain())));
-    assert!(passed_over.is_empty(), "after a crash {moment:?} into a checkpoint: {passed_over:?}");
-    let mut committed = lab.checkpoints();
-    let entries = find(&lab.store(), None).expect("a store");
-    assert_eq!(newest.expect("a checkpoint").path, *committed.last().expect("a checkpoint"));
-    let mut listed: Vec<PathBuf> = entries.iter().map(|entry| entry.path.clone()).collect();
-    committed.sort();
-    listed.sort();
-    assert_eq!(listed, committed);
-    for entry in entries {
-        entry
-            .verify()
-            .unwrap_or_else(|error| panic!("after a crash {moment:?} into a checkpoint: {error:?}"));
-    }
 }
 
 #[test]

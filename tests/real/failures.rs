@@ -7,11 +7,12 @@
 
 pub mod asker;
 pub mod criu;
-pub mod disk;
+mod disk;
 mod fake;
 mod leftovers;
 mod process;
 mod service;
+pub mod small_disk;
 mod worker;
 
 pub use criu::Service;

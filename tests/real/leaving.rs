@@ -1,7 +1,7 @@
 //! The exit signal: a checkpoint, and then the end.
 
 use crate::afterlife::bring_back;
-use crate::failures::disk::Disk;
+use crate::failures::small_disk::Disk;
 use crate::harness::{Lab, Subject, USR2, died_of, eventually, manifest, send};
 
 const TERM: i32 = libc::SIGTERM;

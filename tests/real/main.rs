@@ -7,6 +7,7 @@
 mod harness;
 
 mod afterlife;
+mod aftermath;
 mod agreement;
 mod c;
 mod chain;
@@ -16,6 +17,7 @@ mod copies;
 mod cores;
 mod crash;
 mod crowd;
+mod dice;
 mod diff;
 mod dist;
 mod edges;
@@ -23,6 +25,7 @@ mod encrypted;
 mod explained;
 mod failures;
 mod files;
+mod follow;
 mod forensics;
 mod forks;
 mod guard;

@@ -16,7 +16,7 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 20] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
@@ -37,7 +37,8 @@ const PACKAGES: [Package; 19] = [
         program: "javac",
         why: "the tests run a program of it, which has SIGUSR2 for itself",
     },
-    Package { name: "gcc", program: "gcc", why: "the tests compile C programs against the header" },
+    Package { name: "gcc", program: "gcc", why: "the tests compile C programs, and what has a disk fail" },
+    Package { name: "e2fsprogs", program: "mkfs.ext4", why: "the tests have the power fail under an ext4" },
     Package { name: "g++", program: "g++", why: "the header is one for C++ as well" },
     Package { name: "valgrind", program: "valgrind", why: "the tests look for leaks with it" },
     Package {

@@ -1,5 +1,6 @@
 //! The real CRIU, as a service of the test and as a worker that is found from outside.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,6 +63,14 @@ pub fn children(parent: i32) -> Vec<i32> {
         stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(1)?.parse().ok()
     };
     processes().filter(|&pid| parent_of(pid) == Some(parent)).collect()
+}
+
+/// The descriptors of a process, and how many threads it has.
+pub fn held_by(pid: i32) -> (BTreeMap<String, String>, usize) {
+    let list = |of: &str| fs::read_dir(format!("/proc/{pid}/{of}")).expect("a process").flatten();
+    let target = |path: &Path| fs::read_link(path).unwrap_or_default().display().to_string();
+    let open = list("fd").map(|fd| (fd.file_name().to_string_lossy().into_owned(), target(&fd.path())));
+    (open.collect(), list("task").count())
 }
 
 fn processes() -> impl Iterator<Item = i32> {

@@ -1,22 +1,12 @@
 //! What failures leave behind in the program: nothing.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 
 use super::asker::{Asker, Failure};
-use super::criu::{Service, children};
+use super::criu::{Service, children, held_by};
 use super::fake::{self, Answer, Fake};
 use crate::harness::Lab;
-
-/// The descriptors of a process, and how many threads it has.
-pub fn held_by(pid: i32) -> (BTreeMap<String, String>, usize) {
-    let list = |of: &str| fs::read_dir(format!("/proc/{pid}/{of}")).expect("a process").flatten();
-    let target = |path: &Path| fs::read_link(path).unwrap_or_default().display().to_string();
-    let open = list("fd").map(|fd| (fd.file_name().to_string_lossy().into_owned(), target(&fd.path())));
-    (open.collect(), list("task").count())
-}
 
 fn after_it_holds_what_it_held(asker: &Asker<'_>, fails: impl FnOnce()) {
     asker.saves();

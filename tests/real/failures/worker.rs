@@ -7,8 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::asker::{Asker, Failure};
-use super::criu::{CONTINUE, STOP, worker};
-use super::leftovers::held_by;
+use super::criu::{CONTINUE, STOP, held_by, worker};
 use crate::harness::{KILL, Lab, eventually, send};
 
 #[test]

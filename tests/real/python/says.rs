@@ -60,13 +60,13 @@ fn no_service_no_permission_and_no_space_are_classes_of_their_own() {
     assert!(said[3].starts_with("NoServiceError no-service "), "{}", said[3]);
 
     let lab = Lab::new();
-    let disk = crate::failures::disk::Disk::of(&lab, 1);
+    let disk = crate::failures::small_disk::Disk::of(&lab, 1);
     let said = errors(&lab, &[]);
     assert!(said[3].starts_with("NoSpaceError no-space free space"), "{}", said[3]);
     drop(disk);
 
     let lab = Lab::new();
-    let disk = crate::failures::disk::Disk::of(&lab, 64);
+    let disk = crate::failures::small_disk::Disk::of(&lab, 64);
     disk.becomes_read_only();
     let said = errors(&lab, &[]);
     assert!(said[3].starts_with("PermissionDeniedError permission "), "{}", said[3]);

@@ -1,0 +1,71 @@
+//! The program is killed before and after every single step of a checkpoint, and comes back each time.
+//!
+//! A step is an operation that changes something in the store: from the folder of the draft to the deletion of old
+//! checkpoints and the word about it all. The program that comes back is the one that is killed next, so that one chain
+//! goes through all of its lives.
+
+use crate::aftermath::assert_everything_committed_is_whole;
+use crate::harness::{Lab, number};
+use crate::order::{At, Fault, Faults, Step};
+use crate::victim::Victim;
+
+/// The checkpoint that was committed by these steps, of which the last was done or not.
+fn committed(steps: &[Step], last_is_done: bool) -> Option<u64> {
+    let done = if last_is_done { steps } else { &steps[..steps.len() - 1] };
+    done.iter().find_map(|step| {
+        let from_a_draft = step.operation == "rename" && step.path.extension()? == "partial";
+        from_a_draft.then_some(step.to.as_ref()).flatten().map(|to| number(to))
+    })
+}
+
+/// Kills it at this step of a checkpoint, and brings it back. Whether the checkpoint has such a step.
+fn killed_at<'a>(faults: &Faults, victim: Victim<'a>, step: u64, fault: &Fault) -> (Victim<'a>, bool) {
+    let before = victim.newest();
+    faults.order(At::Changes, step, fault);
+    if victim.asks().is_some() {
+        return (victim, false);
+    }
+    let lab = victim.has_ended();
+    let steps: Vec<Step> = faults.trace().into_iter().filter(Step::is_change).collect();
+    let last = steps.last().expect("a step");
+    let what = format!("step {step}, {fault}: {last:?}");
+    assert!(last.is_struck() && steps.len() as u64 == step, "{what}");
+    assert_everything_committed_is_whole(lab, &what);
+    faults.none();
+    let back = Victim::from_the_store(lab);
+    assert_eq!(
+        back.comes_from(),
+        committed(&steps, *fault == Fault::KilledAfter).unwrap_or(before),
+        "{what}"
+    );
+    (back, true)
+}
+
+fn survives_every_step(fault: &Fault) {
+    let lab = Lab::new();
+    let faults = Faults::new(&lab, "program");
+    let mut victim = Victim::start(&lab, |launch| faults.in_program(launch));
+    let mut steps = 0;
+    loop {
+        let (back, is_there) = killed_at(&faults, victim, steps + 1, fault);
+        if !is_there {
+            back.runs_on("all of it");
+            break;
+        }
+        back.saves();
+        victim = back;
+        steps += 1;
+    }
+    println!("{fault}: killed at {steps} of {steps} steps, came back {steps} times");
+    assert!(steps > 60, "a checkpoint has more steps than {steps}");
+}
+
+#[test]
+fn a_program_that_is_killed_before_any_step_of_a_commit_comes_back() {
+    survives_every_step(&Fault::KilledBefore);
+}
+
+#[test]
+fn a_program_that_is_killed_after_any_step_of_a_commit_comes_back() {
+    survives_every_step(&Fault::KilledAfter);
+}
