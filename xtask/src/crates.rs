@@ -1,6 +1,6 @@
 //! What comes in with the crates that are depended on: under which licences, from where, and in how many versions.
 //!
-//! cargo-deny does this and more, but takes longer to build than all else that is checked. Known vulnerabilities
+//! cargo-deny does this and more, but would have to be built each time, from some hundred crates. Known vulnerabilities
 //! (advisories) are not looked for: their list is a repository that has to be had from the network, and what is checked
 //! here is to hold without one. `cargo deny check advisories` and `cargo audit` can be run by hand.
 
