@@ -58,7 +58,8 @@ impl Runner<'_> {
 /// would lose what was done since: so where that may be, only the second failure in a row counts.
 fn is_the_checkpoints_own(error: Error, failed_before: bool) -> Result<bool> {
     match error.kind() {
-        ErrorKind::PidTaken => Ok(false),
+        // A disk that is full may have room again after a wait.
+        ErrorKind::PidTaken | ErrorKind::NoSpace => Ok(false),
         ErrorKind::NoCriu if !failed_before => Ok(false),
         ErrorKind::Restore | ErrorKind::ServiceDied => Ok(failed_before),
         ErrorKind::Damaged
