@@ -24,6 +24,8 @@ pub struct Asked {
     status: Status,
     signal: Signal,
     at: SystemTime,
+    /// When the attempts began that were known just before: none of them is the answer, though the clock be set back.
+    known: Vec<SystemTime>,
 }
 
 /// The program that is meant by a process id, a NAME in the store, or a folder of its checkpoints.
@@ -72,12 +74,13 @@ pub fn ask(status: &Status) -> Result<Asked> {
             .with_hint("`selfdump restore NAME` brings it back"));
     }
     let signal = handled_signal(status, &task::look(pid).map_err(gone)?)?;
+    let known = attempts(status).map(|attempt| attempt.started).collect();
     let at = SystemTime::now();
     process.signal(signal.number()).map_err(|source| {
         Error::os(&format!("send {signal} to process {pid} ({})", status.name), source)
             .with_hint("ask as the user that it runs as, or as root")
     })?;
-    Ok(Asked { process, status: status.clone(), signal, at })
+    Ok(Asked { process, status: status.clone(), signal, at, known })
 }
 
 /// The signal that a program takes, if the kernel says that it has a handler for it, and the program that it is ours.
@@ -143,13 +146,13 @@ impl Asked {
         }
     }
 
-    /// The attempt that it made of it: told by the process, or by the store where that has just ended.
+    /// The attempt that it made of it.
     fn answer(&self) -> Option<Attempt> {
         // What is written of a time is cut off to microseconds.
         let earliest = self.at.checked_sub(Duration::from_micros(1))?;
-        let told = [Status::of(self.status.pid()), in_folder(&self.status.folder)];
-        let attempts = told.into_iter().flatten().filter_map(|status| status.last);
-        attempts.filter(|attempt| attempt.started >= earliest).min_by_key(|attempt| attempt.started)
+        attempts(&self.status)
+            .filter(|attempt| attempt.started >= earliest && !self.known.contains(&attempt.started))
+            .min_by_key(|attempt| attempt.started)
     }
 
     fn out_of_patience(&self, patience: Duration) -> Error {
@@ -170,11 +173,18 @@ impl Asked {
     }
 }
 
+/// The last attempt, as it is told by the process, and by the store where that has just ended.
+fn attempts(status: &Status) -> impl Iterator<Item = Attempt> + use<> {
+    let told = [Status::of(status.pid()), in_folder(&status.folder)];
+    told.into_iter().flatten().filter_map(|status| status.last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::store::layout::Instance;
+    use crate::report::Cause;
+    use crate::store::layout::{self, Instance};
     use crate::store::life::Life;
 
     #[test]
@@ -190,5 +200,34 @@ mod tests {
         overwritten.overwritten_signals.push("SIGUSR2".to_owned());
         let error = handled_signal(&overwritten, &catching("0800")).unwrap_err();
         assert!(error.hint().unwrap().contains("SELFDUMP_SIGNAL"), "{error:?}");
+    }
+    #[test]
+    fn an_attempt_that_was_known_before_is_no_answer_though_the_clock_was_set_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Config::new().dir("/tmp").name("app").resolve(&|_| None).unwrap();
+        let (life, instance) = Life::of_this_process().unwrap();
+        let mut status = Status::new(&Instance::new(&settings.dir, "app", instance), &life, &settings);
+        status.folder = folder.path().to_owned();
+        let at = SystemTime::now();
+        let started = at + Duration::from_secs(3600);
+        status.last = Some(Attempt {
+            cause: Cause::Timer,
+            started,
+            finished: started,
+            saved: true,
+            checkpoint: None,
+            size_bytes: None,
+            frozen_us: None,
+            error: None,
+        });
+        std::fs::write(folder.path().join(layout::STATUS), serde_json::to_vec(&status).unwrap()).unwrap();
+        let answer = |known: &[SystemTime]| {
+            let process = Stranger::hold(status.pid()).unwrap();
+            let (status, known) = (status.clone(), known.to_vec());
+            Asked { process, status, signal: Signal::USR2, at, known }.answer()
+        };
+        assert!(answer(&[]).is_some());
+        let known: Vec<SystemTime> = attempts(&status).map(|attempt| attempt.started).collect();
+        assert!(answer(&known).is_none());
     }
 }

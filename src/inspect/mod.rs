@@ -88,9 +88,7 @@ pub fn preceding(entry: &Entry) -> Result<Option<Entry>> {
     let path = entry.path.canonicalize().map_err(|source| Error::io("find", &entry.path, source))?;
     let Some(beside) = path.parent() else { return Ok(None) };
     let all = catalogue::find(beside, Some(beside))?;
-    Ok(all.into_iter().find(|other| {
-        other.path.parent() == Some(beside) && other.taken() < entry.taken() && other.taken().is_some()
-    }))
+    Ok(all.into_iter().skip_while(|other| other.path != path).skip(1).find(|other| other.manifest.is_ok()))
 }
 
 /// The files of a checkpoint's images, by name.

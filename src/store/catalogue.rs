@@ -19,7 +19,7 @@ pub struct Entry {
     /// Its account of itself, or why that can't be read.
     pub manifest: Result<Manifest>,
     /// What was decrypted of it, by [`Entry::open`].
-    pub(super) decrypted: Option<Arc<Decrypted>>,
+    pub(crate) decrypted: Option<Arc<Decrypted>>,
 }
 
 impl Entry {
@@ -33,6 +33,12 @@ impl Entry {
     /// When it was taken; none where it can't tell.
     pub fn taken(&self) -> Option<SystemTime> {
         self.manifest.as_ref().ok().map(|manifest| manifest.taken)
+    }
+
+    /// The folder of its instance, and its number there; none where it was moved to a folder of another name.
+    pub(crate) fn place(&self) -> Option<(&Path, u64)> {
+        let number = self.path.file_name()?.to_str().and_then(layout::checkpoint_number)?;
+        Some((self.path.parent()?, number))
     }
 
     /// Whether it is one to look at, of a program that had gone wrong. One that can't tell isn't.
@@ -77,8 +83,25 @@ pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
     });
     let mut entries: Vec<Entry> =
         checkpoints.map(|path| Entry { manifest: Manifest::read(&path), path, decrypted: None }).collect();
-    entries.sort_by_key(|entry| std::cmp::Reverse(entry.taken().or_else(|| last_change(&entry.path))));
+    newest_first(&mut entries);
     Ok(entries)
+}
+
+/// Puts the newest first. Of one instance that is the one with the highest number, whatever the wall clock has done in
+/// between: each counts as taken no earlier than those before it.
+pub(crate) fn newest_first(entries: &mut Vec<Entry>) {
+    entries.sort_by_cached_key(|entry| entry.place().map(|(instance, number)| (instance.to_owned(), number)));
+    let mut dated: Vec<(Option<SystemTime>, Entry)> = Vec::with_capacity(entries.len());
+    for entry in entries.drain(..) {
+        let own = entry.taken().or_else(|| last_change(&entry.path));
+        let instance = |entry: &Entry| entry.place().map(|(instance, _)| instance.to_owned());
+        let before = dated
+            .last()
+            .filter(|(_, other)| instance(other).is_some() && instance(other) == instance(&entry));
+        dated.push((own.max(before.and_then(|(taken, _)| *taken)), entry));
+    }
+    dated.sort_by_key(|(taken, _)| *taken);
+    entries.extend(dated.into_iter().rev().map(|(_, entry)| entry));
 }
 
 /// The folders of a target's checkpoints and drafts.
@@ -174,4 +197,25 @@ fn collect(folder: &Path, depth: u32, found: &mut Vec<Found>) -> Result<()> {
         return Ok(());
     }
     folders_in(folder)?.iter().try_for_each(|child| collect(child, depth - 1, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn of_an_instance_the_highest_number_is_the_newest_though_the_clock_was_set_back() {
+        let store = tempfile::tempdir().unwrap();
+        for (place, seconds) in [("app/1-1/000001", 300), ("app/1-1/000002", 100), ("app/2-2/000001", 200)] {
+            let folder = store.path().join(place);
+            fs::create_dir_all(&folder).unwrap();
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            fs::File::open(&folder).unwrap().set_modified(changed).unwrap();
+        }
+        let found = find(store.path(), None).unwrap();
+        let places: Vec<&Path> =
+            found.iter().map(|entry| entry.path.strip_prefix(store.path()).unwrap()).collect();
+        assert_eq!(places, ["app/1-1/000002", "app/1-1/000001", "app/2-2/000001"].map(Path::new));
+    }
 }

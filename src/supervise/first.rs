@@ -28,12 +28,9 @@ impl Runner<'_> {
 
     /// The newest checkpoint of a run that wasn't done.
     fn resumable(&mut self) -> Result<Option<Entry>> {
-        let since = self.place.since();
         let entries = catalogue::find(self.order.dir(), Some(&self.order.folder()))?;
-        let of_the_run = |entry: &Entry| {
-            let made = entry.manifest.as_ref().is_ok_and(|manifest| manifest.taken >= since);
-            made && !entry.is_forensic()
-        };
+        let of_the_run =
+            |entry: &Entry| entry.manifest.is_ok() && !entry.is_forensic() && !self.place.is_behind(entry);
         let newest = entries.into_iter().find(of_the_run);
         if let Some(entry) = &newest {
             self.pid = entry.manifest.as_ref().ok().map(|manifest| manifest.pid());

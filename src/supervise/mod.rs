@@ -35,6 +35,7 @@ pub use preload::Preload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::restore;
 use crate::store::catalogue::{self, Entry};
+use crate::store::manifest::Manifest;
 use crate::store::status::{Failure, Status};
 use crate::sys::program::{self, Mask};
 use crate::sys::{process, signal};
@@ -174,12 +175,13 @@ impl<'a> Runner<'a> {
         let beginning = Lineage::start(SystemTime::now());
         let mut variables = self.order.variables();
         let is_refused = self.preload(&mut variables);
+        let made_before = self.place.made();
         let pid = match program::start(&self.order.command, variables, self.mask) {
             Ok(pid) => pid,
             Err(source) => return Begun::NotStarted(not_started(self.order, source)),
         };
         // Now that there is something else to go on with.
-        self.place.begin_anew(beginning.wall);
+        self.place.begin_anew(made_before);
         self.pid = Some(pid);
         let anew = self.order.resume || !self.lives.is_empty();
         (self.tell)(&Event::Started { pid, anew });
@@ -240,7 +242,7 @@ impl<'a> Runner<'a> {
             return Some(self.leave(checkpoint));
         }
         if over.end == End::Exited(0) {
-            self.place.begin_anew(SystemTime::now());
+            self.place.begin_anew(self.place.made());
         }
         // It was told to end by SIGTERM, and had to be helped.
         over.killed.then_some(Conclusion::Ended(End::Signaled(signal::TERM)))
@@ -259,18 +261,15 @@ impl<'a> Runner<'a> {
         }
         if self.folders.is_empty() {
             // It was too quick for us to see where it has them.
-            let since = self.place.since();
             let ours = |entry: &Entry| {
-                entry
-                    .manifest
-                    .as_ref()
-                    .is_ok_and(|manifest| manifest.taken >= since && Some(manifest.pid()) == self.pid)
+                let made_by = entry.manifest.as_ref().ok().map(Manifest::pid);
+                made_by.is_some() && made_by == self.pid && !self.place.is_behind(entry)
             };
             found = catalogue::find(self.order.dir(), Some(&self.order.folder()))?;
             found.retain(ours);
         }
         found.retain(|entry| !entry.is_forensic());
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.taken()));
+        catalogue::newest_first(&mut found);
         Ok(found)
     }
 

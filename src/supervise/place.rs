@@ -1,5 +1,6 @@
 //! What a runner has in its program's folder: the lock, and the note of when the run began that goes on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::unix_micros;
+use crate::store::catalogue::{self, Entry};
 use crate::store::manifest::Manifest;
 use crate::store::{entrance, layout};
 use crate::sys::{disk, process, procfs};
@@ -26,9 +28,9 @@ pub(super) struct Place {
 #[serde(deny_unknown_fields)]
 struct Run {
     format_version: u32,
-    /// Checkpoints from before are those of runs that are done, or that nobody wanted to go on with.
-    #[serde(rename = "since_unix_us", with = "unix_micros")]
-    since: SystemTime,
+    /// The newest checkpoint of each instance that is of a run which is done, or which nobody wanted to go on with. A time
+    /// would tell that only as long as no clock is set.
+    behind: BTreeMap<String, u64>,
     /// Checkpoints from before are of lives whose end a runner has seen.
     #[serde(rename = "over_unix_us", with = "unix_micros")]
     over: SystemTime,
@@ -71,9 +73,12 @@ impl Place {
         Ok(Place { folder: folder.to_owned(), _lock: lock, run: Run::read(folder), predecessor })
     }
 
-    /// Since when checkpoints are those of the run that isn't done.
-    pub(super) fn since(&self) -> SystemTime {
-        self.run.since
+    /// Whether a checkpoint is of a run that is done, or that nobody wanted to go on with.
+    pub(super) fn is_behind(&self, checkpoint: &Entry) -> bool {
+        let place = named(checkpoint);
+        place.is_some_and(|(instance, number)| {
+            self.run.behind.get(&instance).is_some_and(|last| number <= *last)
+        })
     }
 
     /// Whether the program that a checkpoint was made of has ended for certain, wherever it ran: a runner has seen
@@ -83,9 +88,21 @@ impl Place {
         checkpoint.taken < self.run.over || self.predecessor == Some(gone)
     }
 
+    /// What there is: the number of the newest checkpoint of each instance.
+    pub(super) fn made(&self) -> BTreeMap<String, u64> {
+        // Where nothing can be read, nothing can be gone on from either.
+        let found = catalogue::find(&self.folder, Some(&self.folder)).unwrap_or_default();
+        let mut made = BTreeMap::new();
+        for (instance, number) in found.iter().filter_map(named) {
+            let newest = made.entry(instance).or_default();
+            *newest = number.max(*newest);
+        }
+        made
+    }
+
     /// A run begins, or is done: nobody is to go on from what was made before.
-    pub(super) fn begin_anew(&mut self, since: SystemTime) {
-        self.run.since = since;
+    pub(super) fn begin_anew(&mut self, made: BTreeMap<String, u64>) {
+        self.run.behind = made;
         self.write();
     }
 
@@ -111,8 +128,14 @@ impl Run {
     fn read(folder: &Path) -> Run {
         let text = fs::read(folder.join(layout::RUN)).ok();
         let run = text.and_then(|text| serde_json::from_slice(&text).ok());
-        run.unwrap_or(Run { format_version: 1, since: SystemTime::UNIX_EPOCH, over: SystemTime::UNIX_EPOCH })
+        run.unwrap_or(Run { format_version: 1, behind: BTreeMap::new(), over: SystemTime::UNIX_EPOCH })
     }
+}
+
+/// The name of a checkpoint's instance, and its number there.
+fn named(checkpoint: &Entry) -> Option<(String, u64)> {
+    let (instance, number) = checkpoint.place()?;
+    Some((instance.file_name()?.to_str()?.to_owned(), number))
 }
 
 fn taken(lock: &Path, name: &str) -> Error {
@@ -134,7 +157,6 @@ fn taken(lock: &Path, name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn there_is_one_runner_at_a_time_and_the_second_is_told_who_it_is() {
@@ -151,13 +173,19 @@ mod tests {
     fn what_is_written_down_is_there_for_the_next_runner() {
         let folder = tempfile::tempdir().unwrap();
         let mut place = Place::take(folder.path(), "train").unwrap();
-        assert_eq!((place.since(), place.predecessor), (SystemTime::UNIX_EPOCH, None));
-        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
-        place.begin_anew(begin);
+        let made = |number: u64| {
+            let path = folder.path().join(format!("4711-99/{number:06}"));
+            fs::create_dir_all(&path).unwrap();
+            Entry { manifest: Manifest::read(&path), path, decrypted: None }
+        };
+        let (first, second) = (made(1), made(2));
+        assert!(!place.is_behind(&first) && place.predecessor.is_none());
+        place.begin_anew(place.made());
         place.note_an_end();
         drop(place);
         let next = Place::take(folder.path(), "train").unwrap();
-        assert_eq!((next.since(), next.predecessor), (begin, Holder::ourselves().ok()));
-        assert!(next.run.over > begin);
+        assert!(next.is_behind(&first) && next.is_behind(&second) && !next.is_behind(&made(3)));
+        assert_eq!(next.predecessor, Holder::ourselves().ok());
+        assert!(next.run.over > SystemTime::UNIX_EPOCH);
     }
 }

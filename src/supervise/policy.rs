@@ -238,10 +238,9 @@ fn is_spoiled(lives: &[Life], checkpoint: &str) -> bool {
     })
 }
 
-/// The restores since the last life that others stood in the way of.
+/// How often in a row the last restore has failed by what passes: others had stood in its way, or it was killed.
 fn restores_in_vain(lives: &[Life]) -> usize {
-    let since = lives.iter().rev().take_while(|life| life.is_restore_that_failed());
-    since.filter(|life| life.end == End::NotRestored { lasting: false }).count()
+    lives.iter().rev().take_while(|life| life.end == End::NotRestored { lasting: false }).count()
 }
 
 #[cfg(test)]

@@ -38,7 +38,11 @@ impl Runner<'_> {
             }
             Err(error) => {
                 (self.tell)(&Event::NotRestored { checkpoint: entry.id(), error: Failure::from(&error) });
-                let lasting = is_the_checkpoints_own(error)?;
+                let failed_before = self
+                    .lives
+                    .last()
+                    .is_some_and(|life| life.is_restore_that_failed() && life.start == start);
+                let lasting = is_the_checkpoints_own(error, failed_before)?;
                 let end = End::NotRestored { lasting };
                 self.lives.push(Life { start, end, asked: false, ran: Duration::ZERO, place: None });
                 Ok(Begun::NotRestored)
@@ -49,16 +53,20 @@ impl Runner<'_> {
 
 /// Whether a restore failed because of the checkpoint, so that an older one may do better, or because of something
 /// that passes. What would keep every checkpoint from coming back is returned.
-fn is_the_checkpoints_own(error: Error) -> Result<bool> {
+///
+/// Whoever kills CRIU or what it has brought back half-way makes the restore of a good checkpoint fail, and an older one
+/// would lose what was done since: so where that may be, only the second failure in a row counts.
+fn is_the_checkpoints_own(error: Error, failed_before: bool) -> Result<bool> {
     match error.kind() {
-        ErrorKind::PidTaken => Ok(false),
+        // A disk that is full may have room again after a wait.
+        ErrorKind::PidTaken | ErrorKind::NoSpace => Ok(false),
+        ErrorKind::NoCriu if !failed_before => Ok(false),
+        ErrorKind::Restore | ErrorKind::ServiceDied => Ok(failed_before),
         ErrorKind::Damaged
         | ErrorKind::FileChanged
         | ErrorKind::NotFound
-        | ErrorKind::Restore
         | ErrorKind::Deadline
         | ErrorKind::Protocol
-        | ErrorKind::ServiceDied
         | ErrorKind::Refused
         | ErrorKind::Io => Ok(true),
         _ => Err(error),

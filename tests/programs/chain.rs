@@ -4,7 +4,9 @@
 #[path = "link.rs"]
 mod link;
 
+use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn main() -> Result<(), selfdump::Error> {
@@ -14,19 +16,25 @@ fn main() -> Result<(), selfdump::Error> {
         say(&format!("restored {} generation {}", restored.id, restored.generation))
     })?;
     say(&format!("ready {}", std::process::id()));
+    let file = std::env::args().nth(2).map(|path| Arc::new(File::create(path).expect("a file")));
     for thread in 1..threads {
-        std::thread::spawn(move || run(thread));
+        let file = file.clone();
+        std::thread::spawn(move || run(thread, file.as_deref()));
     }
-    run(0)
+    run(0, file.as_deref())
 }
 
-fn run(thread: u64) -> ! {
+fn run(thread: u64, file: Option<&File>) -> ! {
     let (mut step, mut link) = (0, link::first(thread));
     loop {
         step += 1;
         link = link::next(link, step);
         if step % 50 == 0 {
-            say(&format!("thread {thread} step {step} link {link:016x}"));
+            let line = format!("thread {thread} step {step} link {link:016x}");
+            match file {
+                Some(mut file) => file.write_all(format!("{line}\n").as_bytes()).expect("it is written"),
+                None => say(&line),
+            }
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask …`.
 
 mod cargo;
+mod chaos;
 mod ci;
 mod codegen;
 mod crates;
@@ -33,6 +34,8 @@ enum Task {
     },
     /// Everything that has to hold before a change goes in; ends with the tests
     Ci,
+    /// Keep real programs under random kills, full disks, clock jumps and the like, and look whether they lose a step
+    Chaos(chaos::Options),
     /// Build the Python package, install it into a fresh virtualenv and check its types
     Wheel,
     /// Give what reads files, answers and settings what nobody would write; without a target each for a minute
@@ -67,6 +70,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test { filters } => test::run(&filters),
         Task::Ci => ci::run(),
+        Task::Chaos(options) => chaos::run(&options),
         Task::Wheel => setup::packages().and_then(|()| python::wheel()).map(drop),
         Task::Fuzz { target: None, .. } => fuzz::briefly(),
         Task::Fuzz { target: Some(target), options } => {

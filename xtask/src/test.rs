@@ -11,12 +11,14 @@ const FIRST: [&[&str]; 5] = [
     &["test", "--workspace", "--lib", "--bins"],
     &["test", "-p", "selfdump", "--test", "architecture"],
     &["test", "--doc", "-p", "selfdump"],
-    // The integration tests run the command, the library and the examples. Built together they would share one
-    // library, and the command, which is not to be checkpointed itself, would be installed by linking as the examples
-    // are.
-    &["build", "-p", "selfdump-cli", "-p", "selfdump-preload"],
-    &["build", "-p", "selfdump", "--examples"],
+    PROGRAMS[0],
+    PROGRAMS[1],
 ];
+
+/// The integration tests run the command, the library and the examples. Built together they would share one library, and
+/// the command, which is not to be checkpointed itself, would be installed by linking as the examples are.
+pub const PROGRAMS: [&[&str]; 2] =
+    [&["build", "-p", "selfdump-cli", "-p", "selfdump-preload"], &["build", "-p", "selfdump", "--examples"]];
 
 /// They come last, so that the output ends with their summary.
 const INTEGRATION: [&[&str]; 2] =

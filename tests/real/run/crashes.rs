@@ -1,5 +1,7 @@
 //! Programs that crash, and come back.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 const ROUNDS: usize = 50;
@@ -123,6 +125,37 @@ fn a_checkpoint_that_does_not_come_back_is_passed_over() {
     assert_eq!(run.runner.wait().code(), Some(0));
     assert_unbroken(&lab);
     assert!(run.runner.output().contains("selfdump: can't restore errand/"), "{}", run.runner.output());
+}
+
+#[test]
+fn a_criu_that_is_killed_while_it_brings_the_program_back_is_asked_once_more() {
+    let mut lab = Lab::new();
+    let (criu, killed) = (lab.path("criu-that-may-be-killed"), lab.path("is-killed"));
+    let script = "#!/bin/sh\nrm IS_KILLED 2>/dev/null && kill -KILL $$\nexec CRIU \"$@\"\n";
+    let script = script.replace("IS_KILLED", killed.to_str().unwrap());
+    fs::write(&criu, script.replace("CRIU", lab.criu.to_str().unwrap())).unwrap();
+    fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).unwrap();
+    lab.criu = criu;
+    let mut run = Runner::start(&lab, errand(&lab, &["--backoff", "10ms"]));
+    let pid = run.pid();
+    for number in 1..=2 {
+        eventually("its next lines", || (lines(&lab) > 10 * number).then_some(()));
+        send(pid, USR2);
+        lab.wait_for_checkpoint(number as u64);
+    }
+    run.wait_for("saved", 1);
+    fs::write(&killed, "").unwrap();
+    send(pid, KILL);
+    let restored = run.wait_for("restored", 1);
+    let failed = run.all("not-restored");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let newest = lab.checkpoints().pop().unwrap();
+    for event in [&failed[0], &restored] {
+        assert!(newest.ends_with(event["checkpoint"].as_str().unwrap()), "the newest: {event}");
+    }
+    order(&lab, "exit 0");
+    assert_eq!(run.runner.wait().code(), Some(0));
+    assert_unbroken(&lab);
 }
 
 #[test]
