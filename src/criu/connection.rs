@@ -137,7 +137,7 @@ impl Connection {
     /// One with whoever has the other end of a socket.
     #[cfg(fuzzing)]
     pub(crate) fn over(socket: OwnedFd) -> Connection {
-        let peer = Peer::Service { socket: PathBuf::from("/fuzzing") };
+        let peer = Peer::Service { socket: PathBuf::from("/fuzzing"), is_selfdump: AtomicBool::new(false) };
         Connection { socket, peer, timeout: SMALL_REQUEST }
     }
 

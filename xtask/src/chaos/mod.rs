@@ -47,11 +47,6 @@ pub struct Options {
     resume: bool,
 }
 
-/// The short form, for `cargo xtask ci`.
-pub fn briefly() -> Result<()> {
-    run(&Options { rounds: 24, time: None, seed: None, from: 1, resume: false })
-}
-
 /// Slack for a machine that is busy with other things; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
