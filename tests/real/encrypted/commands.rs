@@ -86,7 +86,7 @@ fn what_the_manifest_tells_is_told_without_the_identity() {
         (output.status.success(), results)
     };
     let (good, results) = verified(&[]);
-    assert_eq!(results, ["good", "good", "encrypted", "encrypted", "encrypted", "good", "good"]);
+    assert_eq!(results, ["good", "good", "encrypted", "encrypted", "encrypted", "good", "good", "good"]);
     assert!(!good, "not all of it could be checked");
     let (good, results) = verified(&key.identity());
     assert!(good && results.iter().all(|result| result == "good"), "{results:?}");
