@@ -1,10 +1,12 @@
 //! `cargo xtask setup`: what the demo and the tests need and a machine may not have.
 
+use std::fs;
 use std::io::stdout;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use selfdump_cli::setup::{ensure as ensure_criu, find_program, unpack};
 
 use crate::{cargo, machine};
@@ -86,7 +88,7 @@ pub fn run() -> Result<()> {
 pub fn everything() -> Result<Criu> {
     packages()?;
     machine::ensure()?;
-    let oldest = ensure_criu(&cargo::target()?.join("criu-4.1.1"), "trixie", &mut stdout())?;
+    let oldest = ensure_criu(&open_to_all("criu-4.1.1")?, "trixie", &mut stdout())?;
     let crit = cargo::target()?.join("crit");
     unpack(&crit, RELEASE, &["python3-pycriu", "python3-protobuf"], &mut stdout())?;
     Ok(Criu { current: current_criu()?, oldest, crit })
@@ -97,7 +99,20 @@ const RELEASE: &str = "forky";
 
 /// The CRIU that selfdump is developed with.
 pub fn current_criu() -> Result<PathBuf> {
-    ensure_criu(&cargo::target()?.join("criu"), RELEASE, &mut stdout())
+    ensure_criu(&open_to_all("criu")?, RELEASE, &mut stdout())
+}
+
+/// A folder in target/; or where others don't get there (a checkout in root's home), in one of the machine's: in tests other
+/// users start a CRIU as well.
+fn open_to_all(name: &str) -> Result<PathBuf> {
+    const OF_THE_MACHINE: &str = "/opt/selfdump-for-tests";
+    let target = cargo::target()?;
+    let is_open = |folder: &Path| folder.metadata().is_ok_and(|about| about.mode() & 0o001 != 0);
+    if target.ancestors().all(is_open) {
+        return Ok(target.join(name));
+    }
+    fs::create_dir_all(OF_THE_MACHINE).with_context(|| format!("can't make {OF_THE_MACHINE}"))?;
+    Ok(Path::new(OF_THE_MACHINE).join(name))
 }
 
 /// What the machine may not have.
