@@ -95,7 +95,7 @@ fn memory(mappings: &[MappingDifference]) {
         return;
     }
     let header = ["  MEMORY", "", "CHANGED", "BYTES", "NEW", "GONE", "WHAT"];
-    let mut table = output::table(header, &[2, 3, 4, 5]);
+    let mut table = output::Table::new(header, &[2, 3, 4, 5]);
     table.add_rows(mappings.iter().map(|mapping| {
         let what = mapping.path.as_ref().map(|path| path.display().to_string());
         [
@@ -109,14 +109,14 @@ fn memory(mappings: &[MappingDifference]) {
         ]
     }));
     println!();
-    output::print_table(&mut table);
+    table.print();
 }
 
 fn threads(pid: i32, threads: &[ThreadDifference], before: &mut Places, after: &mut Places) {
     if threads.is_empty() {
         return;
     }
-    let mut table = output::table(["  THREAD", "NAME", "", "STOOD IN", "STANDS IN"], &[]);
+    let mut table = output::Table::new(["  THREAD", "NAME", "", "STOOD IN", "STANDS IN"], &[]);
     table.add_rows(threads.iter().map(|thread| {
         [
             format!("  {}", thread.tid),
@@ -127,21 +127,21 @@ fn threads(pid: i32, threads: &[ThreadDifference], before: &mut Places, after: &
         ]
     }));
     println!();
-    output::print_table(&mut table);
+    table.print();
 }
 
 fn descriptors(descriptors: &[DescriptorDifference]) {
     if descriptors.is_empty() {
         return;
     }
-    let mut table = output::table(["  FD", "", "WAS", "IS"], &[]);
+    let mut table = output::Table::new(["  FD", "", "WAS", "IS"], &[]);
     table.add_rows(descriptors.iter().map(|descriptor| {
         let [was, is] = [&descriptor.before, &descriptor.after]
             .map(|open| open.as_ref().map_or_else(String::new, opened));
         [format!("  {}", descriptor.fd), output::name(&descriptor.change), was, is]
     }));
     println!();
-    output::print_table(&mut table);
+    table.print();
 }
 
 /// A file with its position and size, or what else is open.

@@ -1,7 +1,7 @@
 //! `selfdump explain`.
 
 use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,9 +13,6 @@ use crate::{StoreArgs, output};
 
 /// How many lines of errors are shown where none is known.
 const LAST: usize = 8;
-
-/// The width of what isn't written to a terminal.
-const WIDTH: u16 = 80;
 
 /// What to do about what nobody has met yet.
 const UNKNOWN: &str = "look for the first of these lines in https://github.com/checkpoint-restore/criu/issues; if it isn't there, report it there with the whole log and what `criu --version` and `uname -r` say";
@@ -159,25 +156,20 @@ fn headline(log: &Path, explanation: &Explanation) -> String {
 
 /// Lines of the log with their numbers, that of the cause with a mark.
 fn print_lines(lines: &[Line], cause: Option<&Line>) {
-    let mut table = output::pairs(width());
+    let mut table = output::Table::pairs();
     for line in lines {
         let mark = if cause.is_some_and(|cause| cause.number == line.number) { ">" } else { " " };
         table.add_row([format!("{mark} {}", line.number), line.text.clone()]);
     }
     println!();
-    output::print_table(&mut table);
+    table.print();
     println!();
 }
 
 fn print_pairs(pairs: &[(&str, &str)]) {
-    let mut table = output::pairs(width());
+    let mut table = output::Table::pairs();
     for (name, text) in pairs {
-        table.add_row([name, text]);
+        table.add_row([*name, *text]);
     }
-    output::print_table(&mut table);
-}
-
-/// None on a terminal, which has its own.
-fn width() -> Option<u16> {
-    (!io::stdout().is_terminal()).then_some(WIDTH)
+    table.print();
 }

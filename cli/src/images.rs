@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     println!("{}", entry.id());
-    let mut table = output::table(["IMAGE", "SIZE", "MESSAGES", "WHAT"], &[1, 2]);
+    let mut table = output::Table::new(["IMAGE", "SIZE", "MESSAGES", "WHAT"], &[1, 2]);
     for Row { file, messages } in &images {
         let what = match file.content {
             Content::Messages => unknown(messages),
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
         };
         table.add_row([&file.name, &file.size_bytes.to_string(), &messages.len().to_string(), &what]);
     }
-    output::print_table(&mut table);
+    table.print();
     Ok(())
 }
 

@@ -124,7 +124,7 @@ fn problem(listed: &Listed) -> Option<String> {
 
 fn print(listed: &[Listed], size: Bytes) {
     let header = ["ID", "AGE", "CAUSE", "SIZE", "PAGES", "PAUSE", "PROCS", "STATE"];
-    let mut table = output::table(header, &[1, 3, 4, 5, 6]);
+    let mut table = output::Table::new(header, &[1, 3, 4, 5, 6]);
     for one in listed {
         let from =
             |read: &dyn Fn(&Summary) -> String| one.summary.as_ref().map_or_else(|| "?".to_owned(), read);
@@ -139,7 +139,7 @@ fn print(listed: &[Listed], size: Bytes) {
             one.state.name().to_owned(),
         ]);
     }
-    output::print_table(&mut table);
+    table.print();
     let partial = listed.iter().filter(|one| matches!(one.state, State::Partial { .. })).count();
     let whole = output::counted(listed.len() - partial, "checkpoint");
     let drafts = if partial > 0 { format!(", and {partial} partial") } else { String::new() };

@@ -3,9 +3,12 @@
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use selfdump::Bytes;
 use selfdump::status::{Attempt, Failure};
+use tabled::builder::Builder;
+use tabled::grid::records::PeekableRecords;
+use tabled::settings::object::Columns;
+use tabled::settings::{Alignment, Format, Padding, Style};
 
 /// An error, its causes, what CRIU said, and what to do, on standard error.
 pub fn report(error: &anyhow::Error) {
@@ -15,47 +18,97 @@ pub fn report(error: &anyhow::Error) {
     }
 }
 
-/// A table for people: no borders, and no wider than the terminal.
-pub fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if right_aligned.contains(&index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// A table of names or numbers and texts, without a header: the texts wrap at the terminal's width, or at `width`.
-pub fn pairs(width: Option<u16>) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if let Some(width) = width {
-        table.set_width(width);
-    }
-    table
-}
-
 /// The width that a table keeps to where it can.
 const WIDTH: usize = 80;
 
-/// Prints a table without the blanks that its last column is padded with, and closer together where it would be too wide.
-pub fn print_table(table: &mut Table) {
-    let mut lines: Vec<String> = table.lines().collect();
-    if lines.iter().any(|line| line.trim_end().chars().count() > WIDTH) {
-        table.column_iter_mut().for_each(|column| {
-            column.set_padding((0, 1));
-        });
-        lines = table.lines().collect();
+/// A table for people, without borders; where it is wider than the terminal, its widest columns wrap.
+pub struct Table {
+    rows: Builder,
+    right_aligned: Vec<usize>,
+    /// The width that it keeps to where there is no terminal.
+    width: Option<usize>,
+}
+
+impl Table {
+    pub fn new<const N: usize>(header: [&str; N], right_aligned: &[usize]) -> Table {
+        let mut rows = Builder::new();
+        rows.push_record(header);
+        Table { rows, right_aligned: right_aligned.to_vec(), width: None }
     }
-    // At once: standard output is written line by line otherwise, and there may be ten thousand.
-    let text: String = lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect();
-    print!("{text}");
+
+    /// Names or numbers and texts, without a header, no wider than a page wherever it goes.
+    pub fn pairs() -> Table {
+        Table { rows: Builder::new(), right_aligned: Vec::new(), width: Some(WIDTH) }
+    }
+
+    pub fn add_row(&mut self, row: impl IntoIterator<Item = impl Into<String>>) {
+        self.rows.push_record(row);
+    }
+
+    pub fn add_rows(&mut self, rows: impl IntoIterator<Item = impl IntoIterator<Item = impl Into<String>>>) {
+        rows.into_iter().for_each(|row| self.add_row(row));
+    }
+
+    pub fn print(self) {
+        let mut table = self.rows.build();
+        table.with(Style::empty());
+        for column in self.right_aligned {
+            table.modify(Columns::one(column), Alignment::right());
+        }
+        fit(&mut table, terminal_width().or(self.width));
+        // At once: standard output is written line by line otherwise, and there may be ten thousand.
+        let text: String = table.to_string().lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
+        print!("{text}");
+    }
+}
+
+/// Brings its columns closer together where it would be wider than a page, or than `width`; its widest columns wrap where
+/// that isn't enough for `width`.
+fn fit(table: &mut tabled::Table, width: Option<usize>) {
+    spread(table, GAP);
+    if table.total_width() > width.unwrap_or(WIDTH) {
+        spread(table, GAP - 1);
+    }
+    if let Some(width) = width.filter(|width| table.total_width() > *width) {
+        wrap_widest(table, table.total_width() - width);
+    }
+}
+
+/// The blanks between two columns.
+const GAP: usize = 2;
+
+/// Has so many blanks between the columns, and none after the last.
+fn spread(table: &mut tabled::Table, gap: usize) {
+    table.with(Padding::new(0, gap, 0, 0)).modify(Columns::last(), Padding::zero());
+}
+
+/// The least width that a column is brought to.
+const NARROWEST: usize = 20;
+
+/// Wraps the texts of the widest columns, so that the table gets narrower by `surplus` where it can.
+fn wrap_widest(table: &mut tabled::Table, surplus: usize) {
+    let before: Vec<usize> = (0..table.count_columns()).map(|column| width_of(table, column)).collect();
+    let mut widths = before.clone();
+    for _ in 0..surplus {
+        if let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROWEST) {
+            *widest -= 1;
+        }
+    }
+    for (column, (width, before)) in widths.into_iter().zip(before).enumerate() {
+        if width < before {
+            table.modify(Columns::one(column), Format::content(|text| textwrap::fill(text, words(width))));
+        }
+    }
+}
+
+fn width_of(table: &tabled::Table, column: usize) -> usize {
+    let texts = (0..table.count_rows()).map(|row| table.get_records().get_text((row, column).into()));
+    texts.flat_map(str::lines).map(textwrap::core::display_width).max().unwrap_or_default()
+}
+
+/// The width of the terminal that standard output is, if it is one.
+fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0.into())
 }
 
 /// What is known of a failure besides its message: CRIU's words, its log, and what to do.
@@ -79,21 +132,16 @@ pub fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// A text in lines of words, each no wider than the page without the indent.
+/// A text in lines, each no wider than the page without the indent.
 pub fn wrapped(text: &str, indent: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let fits = |line: &String| indent + line.chars().count() + 1 + word.chars().count() <= WIDTH;
-        match lines.last_mut().filter(|line| line.is_empty() || fits(line)) {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            None => lines.push(word.to_owned()),
-        }
-    }
-    lines
+    textwrap::wrap(text, words(WIDTH - indent)).into_iter().map(Into::into).collect()
+}
+
+/// Lines of so much room that break at blanks alone: a path or a command with hyphens in it is copied as a whole.
+fn words(room: usize) -> textwrap::Options<'static> {
+    textwrap::Options::new(room)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
 }
 
 /// A colour of the terminal's.

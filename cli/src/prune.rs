@@ -111,7 +111,7 @@ fn print(plan: &[Fate], dry_run: bool) {
         return;
     }
     let done = if dry_run { "would go" } else { "deleted" };
-    let mut table = output::table(["ID", "AGE", "SIZE", "", "WHY"], &[1, 2]);
+    let mut table = output::Table::new(["ID", "AGE", "SIZE", "", "WHY"], &[1, 2]);
     for fate in plan {
         table.add_row([
             fate.id.clone(),
@@ -121,7 +121,7 @@ fn print(plan: &[Fate], dry_run: bool) {
             fate.reason.text().to_owned(),
         ]);
     }
-    output::print_table(&mut table);
+    table.print();
     let count = |goes| plan.iter().filter(|fate| fate.reason.goes() == goes).count();
     println!(
         "{} {done} ({}), {} kept ({})",

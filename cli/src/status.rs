@@ -84,7 +84,7 @@ fn print_all(running: &[Status]) {
         );
         return;
     }
-    let mut table = output::table(
+    let mut table = output::Table::new(
         ["NAME", "PID", "SAVED", "LAST", "AGE", "PAUSE", "NEXT", "FAILED"],
         &[1, 2, 4, 5, 6, 7],
     );
@@ -103,7 +103,7 @@ fn print_all(running: &[Status]) {
             status.failures_in_a_row.to_string(),
         ]);
     }
-    output::print_table(&mut table);
+    table.print();
     for status in running {
         for error in status.last.iter().filter_map(|last| last.error.as_ref()) {
             println!("{} ({}): {}", status.name, status.pid(), error.message);

@@ -76,7 +76,7 @@ fn print(row: &Row) {
         false => "NOT good",
     };
     println!("{}: {verdict}", row.id);
-    let mut table = output::table(["  CHECK", "RESULT", "WHAT"], &[]);
+    let mut table = output::Table::new(["  CHECK", "RESULT", "WHAT"], &[]);
     for checked in &row.verification.results {
         let (result, what) = match &checked.result {
             CheckResult::Good { seen } => ("good", seen.clone()),
@@ -91,7 +91,7 @@ fn print(row: &Row) {
         };
         table.add_row([&format!("  {}", name(checked.check)), result, &what]);
     }
-    output::print_table(&mut table);
+    table.print();
 }
 
 fn name(check: Check) -> &'static str {

@@ -111,7 +111,7 @@ pub(super) fn list_for_good(store: &Path, target: Option<&Path>) -> Result<Vec<L
 
 fn look_at(found: &[Found], files: Files) -> Vec<Listed> {
     let mut listed = in_parallel(found, &|found| look(found, files));
-    listed.sort_by_key(|listed| std::cmp::Reverse(listed.taken));
+    listed.sort_by_cached_key(|listed| std::cmp::Reverse(listed.taken));
     listed
 }
 

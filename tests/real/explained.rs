@@ -122,7 +122,7 @@ fn explain_reads_a_log_from_standard_input_and_says_what_to_do_about_one_that_no
         said.starts_with("standard input, of CRIU 4.2.1: line 2 tells the cause (image-magic)\n"),
         "{said}"
     );
-    assert!(said.contains("> 2") && said.contains("help   go back to an older checkpoint"), "{said}");
+    assert!(said.contains("> 2") && said.contains("help  go back to an older checkpoint"), "{said}");
     assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
 
     let said = explain("(00.1) Error (criu/new.c:1): something new\n");

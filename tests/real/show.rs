@@ -223,7 +223,7 @@ fn the_tables_fit_eighty_columns_and_tell_what_a_restore_would_do_by_now() {
     let (program, _) = shown(&lab);
     let at_a_terminal = |arguments: &str| {
         let selfdump = lab.selfdump([""; 0]).get_program().to_str().unwrap().to_owned();
-        let line = format!("stty cols 80; '{selfdump}' show shown {arguments}");
+        let line = format!("stty rows 24 cols 80; '{selfdump}' show shown {arguments}");
         let mut script = Command::new("script");
         succeeds(script.args(["-qec", &line, "/dev/null"]).envs(lab.environment())).replace('\r', "")
     };
@@ -237,10 +237,7 @@ fn the_tables_fit_eighty_columns_and_tell_what_a_restore_would_do_by_now() {
     for word in ["stand_here+0x", "(shown)", "tcp established", "listening", "hung up", "private-file"] {
         assert!(all.contains(word), "{word:?} is not in {all}");
     }
-    assert!(
-        parts.contains("r15 5e1fd0b512345678") && parts.contains(" rw-p  256.0 KiB  256.0 KiB"),
-        "{parts}"
-    );
+    assert!(parts.contains("r15 5e1fd0b512345678") && parts.contains(" rw-p 256.0 KiB 256.0 KiB"), "{parts}");
     assert!(!parts.contains("private-file") && !at_a_terminal("--memory").contains("stand_here"));
 
     program.signal(libc::SIGUSR1);

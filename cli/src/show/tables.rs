@@ -13,7 +13,7 @@ use crate::output;
 pub fn processes(all: &[Shown]) {
     println!();
     let header = ["PROCESS", "PARENT", "GROUP", "SESSION", "STATE", "THREADS", "FDS", "DUMPED"];
-    let mut table = output::table(header, &[1, 2, 3, 5, 6, 7]);
+    let mut table = output::Table::new(header, &[1, 2, 3, 5, 6, 7]);
     for Shown { process, .. } in all {
         table.add_row([
             format!("{}{} {}", "  ".repeat(depth(all, process)), process.pid, process.name),
@@ -26,7 +26,7 @@ pub fn processes(all: &[Shown]) {
             dumped(process).to_string(),
         ]);
     }
-    output::print_table(&mut table);
+    table.print();
 }
 
 fn depth(all: &[Shown], process: &Process) -> usize {
@@ -49,13 +49,13 @@ pub fn threads(Shown { process, standing, .. }: &Shown) {
         return;
     }
     title("threads", process);
-    let mut table = output::table(["  TID", "NAME", "AT", "IN"], &[]);
+    let mut table = output::Table::new(["  TID", "NAME", "AT", "IN"], &[]);
     for (thread, location) in process.threads.iter().zip(standing) {
         let place = location.as_ref().map_or_else(String::new, ToString::to_string);
         let address = format!("{:#x}", thread.registers.instruction_pointer());
         table.add_row([format!("  {}", thread.tid), thread.name.clone(), address, place]);
     }
-    output::print_table(&mut table);
+    table.print();
 }
 
 /// The general registers of each thread, three in a line.
@@ -103,19 +103,19 @@ pub fn memory_by_kind(process: &Process) {
         *dumped += mapping.dumped_bytes.0;
     }
     title("memory", process);
-    let mut table = output::table(["  KIND", "MAPPINGS", "SIZE", "DUMPED"], &[1, 2, 3]);
+    let mut table = output::Table::new(["  KIND", "MAPPINGS", "SIZE", "DUMPED"], &[1, 2, 3]);
     for (kind, (count, size, dumped)) in kinds {
         let [size, dumped] = [size, dumped].map(|bytes| Bytes(bytes).to_string());
         table.add_row([format!("  {kind}"), count.to_string(), size, dumped]);
     }
-    output::print_table(&mut table);
+    table.print();
 }
 
 /// Every mapping, and what was dumped of it.
 pub fn memory(process: &Process) {
     let Some(memory) = &process.memory else { return };
     title("memory", process);
-    let mut table = output::table(["  ADDRESS", "MODE", "SIZE", "DUMPED", "WHAT"], &[2, 3]);
+    let mut table = output::Table::new(["  ADDRESS", "MODE", "SIZE", "DUMPED", "WHAT"], &[2, 3]);
     for mapping in &memory.mappings {
         table.add_row([
             format!("  {:012x}", mapping.start),
@@ -125,7 +125,7 @@ pub fn memory(process: &Process) {
             output::mapping(mapping),
         ]);
     }
-    output::print_table(&mut table);
+    table.print();
 }
 
 /// As in `/proc/PID/maps`.
@@ -141,7 +141,8 @@ pub fn descriptors(Shown { process, fates, .. }: &Shown) {
         return;
     }
     title("descriptors", process);
-    let mut table = output::table(["  FD", "FLAGS", "POSITION", "SIZE", "WHAT", "WHEN RESTORED"], &[2, 3]);
+    let mut table =
+        output::Table::new(["  FD", "FLAGS", "POSITION", "SIZE", "WHAT", "WHEN RESTORED"], &[2, 3]);
     for (descriptor, fate) in process.descriptors.iter().zip(fates) {
         let bytes = |bytes: Option<Bytes>| bytes.map_or_else(String::new, |bytes| bytes.0.to_string());
         table.add_row([
@@ -153,7 +154,7 @@ pub fn descriptors(Shown { process, fates, .. }: &Shown) {
             told(fate),
         ]);
     }
-    output::print_table(&mut table);
+    table.print();
 }
 
 /// What open(2) was told, in short: `rw+` also appends.
@@ -222,9 +223,9 @@ pub fn sockets(process: &Process) {
         return;
     }
     title("sockets", process);
-    let mut table = output::table(["  FD", "KIND", "STATE", "OWN", "OTHER"], &[]);
+    let mut table = output::Table::new(["  FD", "KIND", "STATE", "OWN", "OTHER"], &[]);
     table.add_rows(rows);
-    output::print_table(&mut table);
+    table.print();
 }
 
 fn socket(descriptor: &Descriptor) -> Option<[String; 5]> {
