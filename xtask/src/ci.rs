@@ -25,7 +25,7 @@ enum Action {
 use Action::{Cargo, Own};
 
 /// In this order: what is quick to fail first, and the tests last, so that the output ends with their summary.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 11] = [
     Step { name: "rustfmt and clippy are here", action: Own(components) },
     Step { name: "formatting", action: Cargo(&["fmt", "--all", "--check"], None) },
     Step {
@@ -39,9 +39,6 @@ const STEPS: [Step; 13] = [
     Step { name: "generated code is what proto/ says", action: Own(|| codegen::run(true)) },
     Step { name: "few dependencies", action: Own(few_dependencies) },
     Step { name: "licences and origins of dependencies", action: Own(crates::check) },
-    // Not optimized: what they measure is not looked at here.
-    Step { name: "benchmarks compile", action: Cargo(&["build", "--benches"], None) },
-    Step { name: "examples compile", action: Cargo(&["build", "--examples"], None) },
     Step { name: "the pure modules under Miri", action: Own(miri::run) },
     Step { name: "what nobody would write", action: Own(fuzz::briefly) },
     Step { name: "the demo", action: Own(demo::run) },

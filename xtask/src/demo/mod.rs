@@ -28,9 +28,10 @@ pub fn run() -> Result<()> {
     println!("1. A CRIU that works");
     let criu = setup::current_criu()?;
     println!("\n2. The example `counter` and the command `selfdump`");
-    cargo::run(&mut cargo::cargo(&["build", "--release", "--package", "selfdump", "--example", "counter"])?)?;
-    cargo::run(&mut cargo::cargo(&["build", "--release", "--package", "selfdump-cli"])?)?;
-    let built = cargo::target()?.join("release");
+    // Not optimized: it is there three times as soon, and what takes time in it is CRIU's and the disk's.
+    cargo::run(&mut cargo::cargo(&["build", "--package", "selfdump", "--example", "counter"])?)?;
+    cargo::run(&mut cargo::cargo(&["build", "--package", "selfdump-cli"])?)?;
+    let built = cargo::target()?.join("debug");
     let store = tempfile::Builder::new().prefix("selfdump-demo-").tempdir().context("can't make a folder")?;
     Scene {
         counter: &built.join("examples/counter"),
