@@ -41,6 +41,7 @@ mod outside;
 mod pictures;
 mod pidns;
 mod places;
+mod presence;
 mod python;
 mod rootless;
 mod run;

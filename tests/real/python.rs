@@ -27,7 +27,7 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// A script, to be started in a lab; its output is appended to `NAME.out`.
-fn start(lab: &Lab, name: &str, arguments: &[&str]) -> Launch {
+pub fn start(lab: &Lab, name: &str, arguments: &[&str]) -> Launch {
     let mut command = python();
     command.arg(script(name)).args(arguments);
     lab.launch(command, name)

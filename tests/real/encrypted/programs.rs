@@ -63,6 +63,20 @@ fn each_of_several_recipients_opens_it_and_so_does_one_of_several_identities() {
 }
 
 #[test]
+fn a_python_script_s_are_for_whom_it_names() {
+    let lab = Lab::new();
+    let key = Key::make(&lab, "key.txt");
+    let mut script = crate::python::start(&lab, "own", &[&key.recipient]).start();
+    assert!(script.wait().success(), "{}", script.output());
+    assert_eq!(manifest(&lab.wait_for_checkpoint(1))["encrypted_to"], serde_json::json!([key.recipient]));
+    let without = lab.selfdump(["restore", "own.py"]).output().unwrap();
+    assert!(!without.status.success() && !script.output().contains("restored"), "{without:?}");
+    let _back = bring_back_with(&lab, "own.py", &key.identity());
+    let output = lab.path("own.out");
+    eventually("it comes back", || fs::read_to_string(&output).unwrap().contains("restored").then_some(()));
+}
+
+#[test]
 fn a_program_and_its_children_come_back_together() {
     let lab = Lab::new();
     let key = Key::make(&lab, "key.txt");

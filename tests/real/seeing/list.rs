@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{json, printed, told};
+use crate::afterlife::Alone;
 use crate::harness::Lab;
 
 #[test]
@@ -49,4 +50,6 @@ fn what_is_half_written_or_damaged_is_listed_as_that() {
     let said = printed(&lab.run(["list"]), 0);
     assert!(said.contains("manifest.json: its checksum is wrong"), "{said}");
     program.crash();
+    let children = pids[1..].iter().map(|pid| Alone::new(pid.as_i64().unwrap() as i32));
+    children.for_each(Alone::crash);
 }
