@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::Settings;
 use crate::criu::{self, DumpOptions, Dumped, Version, Way};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, MappedFile, Needs, Process};
+use crate::frozen::{Bytes, MappedFile, Needs, NetworkLock, Process};
 use crate::image;
 use crate::report::{Cause, Checkpoint, Outcome, Report, Restored};
 use crate::store::draft::{self, Draft};
@@ -74,6 +74,7 @@ impl Subject {
 /// What a dump is asked for.
 struct Order {
     needs: Needs,
+    keep_tcp: bool,
     copies: Option<Copies>,
 }
 
@@ -177,8 +178,12 @@ fn order(subject: &Subject, draft: &mut Draft, needs: Needs) -> Result<Order> {
     let copies = copies::prepare(&subject.settings, draft, room)?;
     // What has to be copied is mostly a database, which takes and gives back its locks all the time: that none is held
     // now says nothing about the moment in which all stands still.
-    let needs = Needs { file_locks: needs.file_locks || copies.is_some(), ..needs };
-    Ok(Order { needs, copies })
+    let file_locks = needs.file_locks || copies.is_some();
+    // Nothing is locked for connections that come back closed. CRIU would leave its rules behind if it were killed, and
+    // by nft it makes some even where there is no connection.
+    let keep_tcp = subject.settings.keep_tcp && needs.tcp_established;
+    let network_lock = if keep_tcp { needs.network_lock } else { NetworkLock::Skip };
+    Ok(Order { needs: Needs { file_locks, network_lock, ..needs }, keep_tcp, copies })
 }
 
 fn memory_of_the_tree() -> Bytes {
@@ -228,6 +233,7 @@ fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result
     let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
     let peer = connection.peer();
     let mut options = DumpOptions::new(draft.link(), order.needs.clone());
+    options.tcp_close &= !order.keep_tcp;
     let copied = match &order.copies {
         Some(copies) => copies.ask(&connection, draft, &mut options)?,
         None => false,

@@ -318,7 +318,7 @@ pub enum NetworkLock {
     Default,
     /// By nft: iptables isn't there.
     Nftables,
-    /// Not at all: neither iptables nor nft is there.
+    /// Not at all: they come back closed, or neither iptables nor nft is there.
     Skip,
 }
 

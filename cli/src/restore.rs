@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, value_name = "FD=FILE", value_parser = inherit)]
     inherit: Vec<(i32, PathBuf)>,
     /// What becomes of TCP connections: `close` has the program see them closed, as after a crash; `keep` restores
-    /// them, for whoever has kept the other end from noticing
+    /// them, for whoever has kept the other end from noticing, from a checkpoint that was made with SELFDUMP_KEEP_TCP=on
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Tcp::Close)]
     tcp: Tcp,
     /// Go on where the program's build, the processor or the memory is not what the program needs

@@ -40,6 +40,7 @@ def install(
     copy_files: Optional[Iterable[str]] = None,
     copy_limit: Optional[Union[int, str]] = None,
     copy_open: Optional[Union[int, str]] = None,
+    keep_tcp: Optional[bool] = None,
     encrypt_to: Optional[Iterable[str]] = None,
     metrics_textfile: Optional[_Path] = None,
     on_panic: Optional[bool] = None,
@@ -74,6 +75,7 @@ def install(
     :param copy_limit: the most bytes that the copies may take together, ``2 << 30`` or ``"2 GiB"`` (1 GiB).
     :param copy_open: how many bytes spare copies may take, of other files that are open to be written in (0; 32 MiB
         under ``python -m selfdump run``).
+    :param keep_tcp: whether TCP connections are dumped so that ``restore --tcp keep`` can keep them (no).
     :param encrypt_to: who can read the checkpoints, recipients of age (``age1…``) and files of them, with a slash in their
         paths. Without the identity of one of them nobody can, ever (none: not encrypted).
     :param metrics_textfile: a file that is written for node_exporter's textfile collector, ``/…/app.prom`` (none).
@@ -104,6 +106,7 @@ def install(
         "copy_files": copy_files,
         "copy_limit": copy_limit,
         "copy_open": copy_open,
+        "keep_tcp": keep_tcp,
         "encrypt_to": encrypt_to,
         "metrics_textfile": metrics_textfile,
         "on_panic": on_panic,

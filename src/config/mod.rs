@@ -52,6 +52,7 @@ pub struct Config {
     copy_files: Option<Vec<FilePattern>>,
     copy_limit: Option<Bytes>,
     copy_open: Option<Bytes>,
+    keep_tcp: Option<bool>,
     encrypt_to: Option<Vec<Recipient>>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
@@ -245,6 +246,15 @@ impl Config {
     /// where cutting the file back would not do: it was rewritten in place, replaced, deleted.
     pub fn copy_open(mut self, limit: Bytes) -> Config {
         self.copy_open = Some(limit);
+        self
+    }
+
+    /// Dumps TCP connections so that a restore can keep them (`selfdump restore --tcp keep`), for whoever has kept the
+    /// other end from noticing; otherwise they always come back closed. At each checkpoint CRIU has the firewall drop
+    /// their packets, which takes CAP_NET_ADMIN and makes the pause longer; a CRIU that is killed meanwhile leaves the
+    /// firewall like that, and those connections silent.
+    pub fn keep_tcp(mut self, on: bool) -> Config {
+        self.keep_tcp = Some(on);
         self
     }
 

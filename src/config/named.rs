@@ -47,6 +47,7 @@ impl Config {
             "copy_files" => read(&mut self.copy_files, &variable, value)?,
             "copy_limit" => read(&mut self.copy_limit, &variable, value)?,
             "copy_open" => read(&mut self.copy_open, &variable, value)?,
+            "keep_tcp" => read(&mut self.keep_tcp, &variable, value)?,
             "encrypt_to" => self.encrypt_to = Some(values::recipients(&variable, value)?),
             "metrics_textfile" => self.metrics_textfile = Some(value.into()),
             "on_panic" => read(&mut self.on_panic, &variable, value)?,
@@ -102,7 +103,7 @@ mod tests {
             "copy_files" => "*.db",
             "copy_limit" | "copy_open" => "2 MiB",
             "encrypt_to" => "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa",
-            "on_panic" | "on_fatal_signal" => "on",
+            "keep_tcp" | "on_panic" | "on_fatal_signal" => "on",
             _ => "7",
         }
     }

@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) copy_files: Vec<FilePattern>,
     pub(crate) copy_limit: Bytes,
     pub(crate) copy_open: Bytes,
+    pub(crate) keep_tcp: bool,
     pub(crate) encrypt_to: Vec<Recipient>,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
@@ -108,6 +109,7 @@ impl Config {
             copy_files: variables.or(self.copy_files, "SELFDUMP_COPY_FILES")?.unwrap_or_default(),
             copy_limit: variables.or(self.copy_limit, "SELFDUMP_COPY_LIMIT")?.unwrap_or(DEFAULT_COPY_LIMIT),
             copy_open: variables.or(self.copy_open, "SELFDUMP_COPY_OPEN")?.unwrap_or(Bytes(0)),
+            keep_tcp: variables.or(self.keep_tcp, "SELFDUMP_KEEP_TCP")?.unwrap_or(false),
             encrypt_to: match self.encrypt_to {
                 Some(recipients) => somebody(recipients)?,
                 None => variables.recipients("SELFDUMP_ENCRYPT_TO")?.unwrap_or_default(),

@@ -52,6 +52,7 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().copy_limit(Bytes::mebibytes(500)), &[("SELFDUMP_COPY_LIMIT", "500 MiB")]),
         (new().copy_limit(Bytes(500)), &[("SELFDUMP_COPY_LIMIT", "500")]),
         (new().copy_open(Bytes::mebibytes(2)), &[("SELFDUMP_COPY_OPEN", "2 MiB")]),
+        (new().keep_tcp(true), &[("SELFDUMP_KEEP_TCP", "on")]),
         (new().encrypt_to([RECIPIENT.parse().unwrap()]), &[("SELFDUMP_ENCRYPT_TO", RECIPIENT)]),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
         (new().on_fatal_signal(true), &[("SELFDUMP_ON_FATAL_SIGNAL", "1")]),

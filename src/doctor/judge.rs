@@ -189,12 +189,16 @@ fn service(service: &Service, user: u32) -> Finding {
 fn firewall(facts: &Machine) -> Finding {
     const CHECK: &str = "firewall";
     match (facts.has_iptables, facts.has_nft) {
-        (true, _) => Finding::ok(CHECK, "iptables locks TCP connections while a program is dumped"),
-        (false, true) => Finding::ok(CHECK, "nft locks TCP connections while a program is dumped"),
+        (true, _) => {
+            Finding::ok(CHECK, "iptables locks TCP connections that are to be kept (SELFDUMP_KEEP_TCP)")
+        }
+        (false, true) => {
+            Finding::ok(CHECK, "nft locks TCP connections that are to be kept (SELFDUMP_KEEP_TCP)")
+        }
         (false, false) => Finding::warning(
             CHECK,
-            "neither iptables nor nft is there to lock TCP connections while a program is dumped: they may break",
-            "apt-get install nftables",
+            "neither iptables nor nft is there to lock TCP connections that are to be kept (SELFDUMP_KEEP_TCP)",
+            "apt-get install nftables, if the connections of a program are to be kept; those that come back closed need neither",
         ),
     }
 }

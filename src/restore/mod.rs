@@ -74,7 +74,8 @@ pub struct Options {
     pub inherit: BTreeMap<i32, PathBuf>,
     /// Nobody will attend to the program, so it can't have a terminal that somebody has to pass on.
     pub detached: bool,
-    /// TCP connections are restored as they were, instead of closed. After a crash the other ends have given them up.
+    /// TCP connections are restored as they were, instead of closed, from a checkpoint that was made for it
+    /// ([`Config::keep_tcp`](crate::Config::keep_tcp)). After a crash the other ends have given them up.
     pub keep_tcp: bool,
     /// Whether it is known that the program has ended, though that can't be seen from here: it was in another pid
     /// namespace, say, which is gone.

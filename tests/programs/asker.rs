@@ -4,7 +4,8 @@
 //! `outcome K restored ID` or `outcome K error KIND | MESSAGE | HINT`. What selfdump logs goes to standard
 //! error. A child that it meets, or a SIGCHLD, is none of its own (it has no children), and it says so.
 //!
-//! The situations: `shared=MIB` (as much memory in a shared mapping), `io-uring` (one is open, until SIGHUP),
+//! The situations: `shared=MIB` (as much memory in a shared mapping), `connected=PORT` (over a TCP connection a byte goes
+//! there at each tick, until it is `hung up`), `io-uring` (one is open, until SIGHUP),
 //! `subreaper` (it adopts its orphans), `bare` (the machine's folders for root's programs are empty), `secret` (what nobody
 //! else is to know stands in each page of its memory).
 
@@ -12,6 +13,7 @@
 mod secret;
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,10 +27,13 @@ fn main() -> Result<(), selfdump::Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut memory = vec![7_u8; mebibytes(&arguments[0])];
     let (asked, relieved, met) = (flag(libc::SIGUSR1), flag(libc::SIGHUP), flag(libc::SIGCHLD));
-    let mut ring = None;
+    let (mut ring, mut connection) = (None, None);
     for situation in &arguments[1..] {
         match situation.split_once('=').unwrap_or((situation, "")) {
             ("shared", size) => share_memory(mebibytes(size)),
+            ("connected", port) => {
+                connection = Some(TcpStream::connect(format!("127.0.0.1:{port}")).expect("a peer"))
+            }
             ("io-uring", _) => ring = Some(open_io_uring()),
             ("subreaper", _) => become_subreaper(),
             ("bare", _) => empty_the_system_folders(),
@@ -44,6 +49,10 @@ fn main() -> Result<(), selfdump::Error> {
     say("ready");
     for tick in 0_u64.. {
         say(&format!("tick {tick}"));
+        if connection.as_mut().is_some_and(|connection| connection.write_all(b".").is_err()) {
+            connection = None;
+            say("hung up");
+        }
         if relieved.load(Ordering::Relaxed) && ring.take().is_some() {
             say("relieved");
         }

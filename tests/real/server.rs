@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// A server that is silent for so long has forgotten a connection.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `lock` is what follows from the firewall tools that the server finds.
+/// `lock` is how its connections are locked meanwhile.
 fn comes_back_with_its_state(lab: &Lab, server: Subject, lock: &str) {
     let line = server.wait_for("listens on 127.0.0.1:");
     let port: u16 = line.rsplit(':').next().unwrap().parse().unwrap();
@@ -87,6 +87,13 @@ fn first(client: &Client) -> u64 {
 
 #[test]
 fn a_server_with_ten_clients_comes_back_with_its_state() {
+    let lab = Lab::new();
+    let server = lab.program("server").arg("0").arg(lab.path("journal.txt")).start();
+    comes_back_with_its_state(&lab, server, "skip");
+}
+
+#[test]
+fn a_server_whose_connections_are_to_be_kept_comes_back_without_them_as_well() {
     let is_there = |program: &str| {
         ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"]
             .iter()
@@ -100,7 +107,7 @@ fn a_server_with_ten_clients_comes_back_with_its_state() {
     let lab = Lab::new();
     // As for many a user: the folders of root's programs, where iptables is, aren't on it.
     let server = lab.program("server").arg("0").arg(lab.path("journal.txt"));
-    let server = server.env("PATH", "/usr/bin:/bin").start();
+    let server = server.env("PATH", "/usr/bin:/bin").env("SELFDUMP_KEEP_TCP", "on").start();
     comes_back_with_its_state(&lab, server, lock);
 }
 
@@ -112,6 +119,24 @@ fn a_server_with_ten_clients_comes_back_where_there_is_no_firewall() {
     hide_the_firewall(&mut command, &lab.path("server.out"));
     let server = lab.launch(command, "server").start();
     comes_back_with_its_state(&lab, server, "skip");
+}
+
+#[test]
+fn connections_are_kept_only_from_a_checkpoint_that_was_made_for_it() {
+    let lab = Lab::new();
+    let server = lab.program("server").arg("0").start();
+    let line = server.wait_for("listens on 127.0.0.1:");
+    let port = line.rsplit(':').next().unwrap().parse().unwrap();
+    let mut connection = Connection::open(port, PATIENCE).expect("a connection");
+    assert_eq!(connection.ask("POST", "one").expect("an answer"), 1);
+    server.signal(USR2);
+    lab.wait_for_checkpoint(1);
+    server.crash();
+    let kept = lab.run(["restore", "server", "--tcp", "keep"]);
+    let said = String::from_utf8_lossy(&kept.stderr);
+    assert!(said.contains("doesn't have what its TCP connections need to go on"), "{said}");
+    assert!(said.contains("SELFDUMP_KEEP_TCP=on"), "{said}");
+    bring_back(&lab, "server").program.crash();
 }
 
 /// Has a program run in a mount namespace in which root's programs aren't to be seen. What it has open has

@@ -60,8 +60,8 @@ fn options(needs: &Needs) -> String {
         (needs.tcp_established, "tcp established"),
         (needs.ext_unix_sk, "external unix sockets"),
         (needs.unprivileged, "unprivileged"),
-        (needs.network_lock == NetworkLock::Nftables, "network lock by nftables"),
-        (needs.network_lock == NetworkLock::Skip, "no network lock"),
+        (needs.tcp_established && needs.network_lock == NetworkLock::Nftables, "network lock by nftables"),
+        (needs.tcp_established && needs.network_lock == NetworkLock::Skip, "no network lock"),
     ];
     let told = flags.into_iter().filter(|(is_told, _)| *is_told).map(|(_, name)| name.to_owned());
     let outside = needs.outside.iter().map(|outside| format!("external {}", outside.key));

@@ -219,7 +219,7 @@ pub(super) const RULES: &[Rule] = &[
         line: &["Iptables configuration failed"],
         kind: ErrorKind::Dump,
         cause: "the network could not be locked around a TCP connection: iptables isn't there, or failed",
-        remedy: "install nftables, or iptables with the kernel modules that it needs; CRIU needs CAP_NET_ADMIN for it as well",
+        remedy: "let connections come back closed (SELFDUMP_KEEP_TCP=off); else install nftables, or iptables with the kernel modules that it needs, and have CRIU run with CAP_NET_ADMIN",
     },
     Rule {
         id: "network-lock",

@@ -75,6 +75,13 @@ pub(super) const RULES: &[Rule] = &[
         remedy: "`selfdump restore --tcp close` or `--tcp keep`; criu alone wants --tcp-close or --tcp-established",
     },
     Rule {
+        id: "tcp-not-in-image",
+        line: &["Need to set the --tcp-close options"],
+        kind: ErrorKind::Restore,
+        cause: "the checkpoint doesn't have what its TCP connections need to go on",
+        remedy: "restore it with `--tcp close`; SELFDUMP_KEEP_TCP=on has the program's next checkpoints carry its connections",
+    },
+    Rule {
         id: "no-terminal",
         line: &["Can't set tty params"],
         kind: ErrorKind::Restore,

@@ -41,7 +41,9 @@ pub struct DumpOptions {
     pub evasive_devices: bool,
     /// TCP connections that are just being made are left out (`tcp_skip_in_flight`).
     pub tcp_skip_in_flight: bool,
-    /// TCP connections are dumped as closed ones (`tcp_close`).
+    /// TCP connections are dumped as closed ones (`tcp_close`): nothing is done to them meanwhile. To dump one that can
+    /// be restored CRIU has it in a state of its own for that long, and its packets dropped by the firewall; a CRIU that
+    /// is killed then leaves both behind, and the program's connection is silent for ever.
     pub tcp_close: bool,
     /// The images that this dump builds on, relative to its own folder (`parent_img`).
     pub parent: Option<PathBuf>,
@@ -62,6 +64,7 @@ pub struct DumpOptions {
 impl DumpOptions {
     /// A dump into the folder behind the link `images`, of a program with these needs.
     pub fn new(images: impl Into<PathBuf>, needs: Needs) -> DumpOptions {
+        let tcp_close = needs.tcp_established;
         DumpOptions {
             images: images.into(),
             needs,
@@ -76,7 +79,7 @@ impl DumpOptions {
             irmap_scan_paths: Vec::new(),
             evasive_devices: false,
             tcp_skip_in_flight: false,
-            tcp_close: false,
+            tcp_close,
             parent: None,
             track_memory: false,
             auto_dedup: false,
@@ -171,6 +174,17 @@ mod tests {
         let options = DumpOptions::new("/link", needs).encode().unwrap();
         assert_eq!((options.shell_job, options.file_locks), (Some(true), Some(false)));
         assert_eq!((options.ghost_limit, options.network_lock), (Some(5 << 20), Some(3)));
+    }
+
+    #[test]
+    fn connections_are_dumped_as_closed_ones_unless_they_are_to_be_kept() {
+        let none = DumpOptions::new("/link", Needs::default());
+        let closed = DumpOptions::new("/link", Needs { tcp_established: true, ..Needs::default() });
+        let kept = DumpOptions { tcp_close: false, ..closed.clone() };
+        for (options, told) in [(none, (false, false)), (closed, (false, true)), (kept, (true, false))] {
+            let encoded = options.encode().unwrap();
+            assert_eq!((encoded.tcp_established, encoded.tcp_close), (Some(told.0), Some(told.1)));
+        }
     }
 
     #[test]

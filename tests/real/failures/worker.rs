@@ -1,8 +1,13 @@
 //! A worker of our own that can't be had, or fails.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -100,13 +105,56 @@ fn a_worker_that_is_killed_in_mid_dump_leaves_the_program_running() {
     let lab = Lab::new();
     let asker = Asker::start(&lab, lab.program("asker").arg("128"));
     asker.saves();
-    let (held, mut killed) = (held_by(asker.pid()), 0);
+    let held = held_by(asker.pid());
+    the_worker_is_killed_three_times(&lab, &asker);
+    assert_eq!(held_by(asker.pid()), held, "descriptors and threads");
+    asker.saves();
+    asker.comes_back();
+}
+
+#[test]
+fn a_worker_that_is_killed_in_mid_dump_leaves_connections_alone() {
+    let lab = Lab::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let heard = Arc::new(AtomicU64::new(0));
+    let hears = {
+        let heard = Arc::clone(&heard);
+        move || {
+            let (mut connection, _) = listener.accept().expect("a connection");
+            let mut bytes = [0; 64];
+            while let Ok(count @ 1..) = connection.read(&mut bytes) {
+                heard.fetch_add(count as u64, Ordering::Relaxed);
+            }
+        }
+    };
+    let peer = thread::spawn(hears);
+    let asker = Asker::start(&lab, lab.program("asker").arg("128").arg(format!("connected={port}")));
+    let goes_on = |when: &str| {
+        let before = heard.load(Ordering::Relaxed);
+        eventually(when, || (heard.load(Ordering::Relaxed) > before + 5).then_some(()));
+    };
+    asker.saves();
+    goes_on("what is said after a checkpoint");
+    the_worker_is_killed_three_times(&lab, &asker);
+    goes_on("what is said after CRIU was killed");
+    let rules = Command::new("iptables-save").output().expect("iptables-save");
+    let rules = String::from_utf8(rules.stdout).expect("text");
+    assert!(!rules.contains(&format!(" {port} ")), "nothing is left in the firewall: {rules}");
+    asker.saves();
+    goes_on("what is said after the next checkpoint");
+    asker.comes_back();
+    peer.join().expect("a peer whose connection has ended");
+}
+
+fn the_worker_is_killed_three_times(lab: &Lab, asker: &Asker<'_>) {
+    let mut killed = 0;
     // A dump that was over before the test got to run is followed by another.
     for _ in 0..10 {
         let before = asker.whole_checkpoints();
         let request = asker.asks();
-        eventually("a worker", || worker(&lab).or_else(|| asker.has_answer(request).then_some(0)));
-        kill_in_mid_dump(&lab);
+        eventually("a worker", || worker(lab).or_else(|| asker.has_answer(request).then_some(0)));
+        kill_in_mid_dump(lab);
         if asker.outcome(request).contains(" saved ") {
             asker.has_saved(request);
             continue;
@@ -123,9 +171,6 @@ fn a_worker_that_is_killed_in_mid_dump_leaves_the_program_running() {
         }
     }
     assert_eq!(killed, 3, "the worker was killed in mid-dump three times");
-    assert_eq!(held_by(asker.pid()), held, "descriptors and threads");
-    asker.saves();
-    asker.comes_back();
 }
 
 /// Lets the worker go on by small steps until it has written some of the program's memory, and kills it.

@@ -26,7 +26,7 @@ const TABLE: [(&str, &str, &str); 16] = [
     ("tcp_listener", "TCP sockets that listen", CARRIED),
     ("own_terminal", "pseudoterminals of its own", CARRIED),
     ("lowered_limits", "resource limits that were lowered", CARRIED),
-    ("tcp_connection", "TCP connections", "the network could not be locked"),
+    ("tcp_connection", "TCP connections, closed", CARRIED),
     ("watched_folder", "folders watched by inotify", "can't be found by its handle"),
 ];
 
