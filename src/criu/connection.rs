@@ -313,7 +313,7 @@ impl Connection {
     ) -> Result<rpc::Response> {
         let failed = |kind| self.silence(kind, operation, timeout, log);
         let deadline = Instant::now() + timeout;
-        match message::receive(&self.socket, deadline) {
+        match message::receive(&self.socket, deadline, || self.is_there()) {
             Ok(Received::Message(bytes)) => {
                 decode(&bytes).map_err(|what| explain::senseless(&self.peer(), &what))
             }
@@ -328,6 +328,16 @@ impl Connection {
                 Err(explain::senseless(&self.peer(), "far too long").with_source(error))
             }
             Err(error) => Err(failed(ErrorKind::ServiceDied).with_source(error)),
+        }
+    }
+
+    /// Whether who has to answer is still there. Helpers that CRIU has forked have its end of the socket as well, such as
+    /// those in which it tries what the kernel can do; and when CRIU is killed, one may stay and wait for it.
+    fn is_there(&self) -> bool {
+        match &self.peer {
+            Peer::Service { .. } => true,
+            Peer::Worker { leash, .. } => leash.is_taut(),
+            Peer::Child { pid, .. } => !sys::process::has_ended(*pid),
         }
     }
 

@@ -166,7 +166,8 @@ impl Client<'_> {
         let _worker = Worker::start(service, self, None, &[theirs.as_fd()])?;
         drop(theirs);
         let deadline = Instant::now() + PATIENCE.min(service.limits.deadline);
-        let answered = message::send(&ours, asked, deadline).and_then(|()| message::receive(&ours, deadline));
+        let answered =
+            message::send(&ours, asked, deadline).and_then(|()| message::receive(&ours, deadline, || true));
         match answered.map_err(|error| failed("ask CRIU", &error))? {
             Received::Message(answer) => Ok(answer),
             Received::EndOfFile => Err(Refusal::new(Why::Failed, "CRIU ended without an answer")),

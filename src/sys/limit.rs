@@ -22,8 +22,9 @@ impl Leash {
         let mut sleep = SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join("sleep"));
         let sleep = sleep.find(|path| disk::is_executable(path)).ok_or(io::ErrorKind::NotFound)?;
         let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
-        *self =
+        let sleep =
             spawn::worker(&sleep, &[&seconds.to_string()], &[self.writer.as_fd()], Path::new("/dev/null"))?;
+        self.writer = sleep.writer;
         Ok(())
     }
 }

@@ -18,6 +18,9 @@ pub(super) const KIND: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
 /// deadline gone when it thaws, while the answer is just being sent.
 pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(1);
 
+/// How long a receiver waits between two looks whether the peer is still there.
+const TURN: Duration = Duration::from_millis(500);
+
 /// The largest message taken. CRIU's answers are a few hundred bytes; this only bounds what a peer that
 /// talks garbage can make us allocate.
 const LARGEST: usize = 1 << 20;
@@ -111,12 +114,22 @@ pub(crate) fn send(socket: &impl AsFd, message: &[u8], deadline: Instant) -> io:
     }
 }
 
-/// Receives one message, whole: its length is looked at before room is made for it.
-pub(crate) fn receive(socket: &impl AsFd, deadline: Instant) -> io::Result<Received> {
-    if !wait(socket, PollFlags::POLLIN, deadline)?
-        && !wait(socket, PollFlags::POLLIN, Instant::now() + SECOND_LOOK)?
-    {
-        return Ok(Received::TimedOut);
+/// Receives one message, whole: its length is looked at before room is made for it. The end of a peer isn't told by its
+/// connection where others have that end as well, so it is looked whether it `is_there`.
+pub(crate) fn receive(
+    socket: &impl AsFd,
+    deadline: Instant,
+    is_there: impl Fn() -> bool,
+) -> io::Result<Received> {
+    let comes_by = |time| wait(socket, PollFlags::POLLIN, time);
+    while !comes_by(deadline.min(Instant::now() + TURN))? {
+        // What it has said before its end is there by now.
+        if !is_there() && !comes_by(Instant::now())? {
+            return Ok(Received::EndOfFile);
+        }
+        if Instant::now() >= deadline && !comes_by(Instant::now() + SECOND_LOOK)? {
+            return Ok(Received::TimedOut);
+        }
     }
     read(socket, LARGEST, 0)
 }
@@ -203,21 +216,25 @@ mod tests {
         Instant::now() + Duration::from_secs(5)
     }
 
+    fn hear(socket: &OwnedFd, deadline: Instant) -> io::Result<Received> {
+        receive(socket, deadline, || true)
+    }
+
     #[test]
     fn a_message_larger_than_any_fixed_buffer_comes_whole() {
         let (ours, theirs) = pair().unwrap();
         let message: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
         send(&theirs, &message, soon()).unwrap();
-        assert_eq!(receive(&ours, soon()).unwrap(), Received::Message(message));
+        assert_eq!(hear(&ours, soon()).unwrap(), Received::Message(message));
     }
 
     #[test]
     fn an_empty_message_is_no_end_of_file() {
         let (ours, theirs) = pair().unwrap();
         send(&theirs, &[], soon()).unwrap();
-        assert_eq!(receive(&ours, soon()).unwrap(), Received::Message(vec![]));
+        assert_eq!(hear(&ours, soon()).unwrap(), Received::Message(vec![]));
         drop(theirs);
-        assert_eq!(receive(&ours, soon()).unwrap(), Received::EndOfFile);
+        assert_eq!(hear(&ours, soon()).unwrap(), Received::EndOfFile);
     }
 
     #[test]
@@ -225,14 +242,22 @@ mod tests {
         let (ours, theirs) = pair().unwrap();
         send(&theirs, b"one", soon()).unwrap();
         send(&theirs, b"two", soon()).unwrap();
-        assert_eq!(receive(&ours, soon()).unwrap(), Received::Message(b"one".to_vec()));
-        assert_eq!(receive(&ours, soon()).unwrap(), Received::Message(b"two".to_vec()));
+        assert_eq!(hear(&ours, soon()).unwrap(), Received::Message(b"one".to_vec()));
+        assert_eq!(hear(&ours, soon()).unwrap(), Received::Message(b"two".to_vec()));
     }
 
     #[test]
     fn a_peer_that_says_nothing_runs_into_the_deadline() {
         let (ours, _theirs) = pair().unwrap();
-        assert_eq!(receive(&ours, Instant::now()).unwrap(), Received::TimedOut);
+        assert_eq!(hear(&ours, Instant::now()).unwrap(), Received::TimedOut);
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_heard_out_though_somebody_else_has_its_end() {
+        let (ours, theirs) = pair().unwrap();
+        send(&theirs, b"last", soon()).unwrap();
+        let hear = || receive(&ours, Instant::now() + Duration::from_secs(600), || false).unwrap();
+        assert_eq!((hear(), hear()), (Received::Message(b"last".to_vec()), Received::EndOfFile));
     }
 
     #[test]
@@ -240,7 +265,7 @@ mod tests {
         let (ours, theirs) = pair().unwrap();
         send(&theirs, b"late", soon()).unwrap();
         let long_gone = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
-        assert_eq!(receive(&ours, long_gone).unwrap(), Received::Message(b"late".to_vec()));
+        assert_eq!(hear(&ours, long_gone).unwrap(), Received::Message(b"late".to_vec()));
     }
 
     #[test]

@@ -151,6 +151,12 @@ pub(crate) fn wait(pid: i32) -> io::Result<Ended> {
     }
 }
 
+/// Whether a child has ended; it is left to be waited for.
+pub(crate) fn has_ended(pid: i32) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+    wait::waitid(wait::Id::Pid(Pid::from_raw(pid)), flags) != Ok(WaitStatus::StillAlive)
+}
+
 /// Waits until a child has ended, and leaves it to be waited for.
 pub(crate) fn see_the_end(pid: i32) -> io::Result<Ended> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL;

@@ -49,6 +49,16 @@ pub(crate) const SYSTEM_FOLDERS: [&str; 5] = ["/usr/local/sbin", "/usr/sbin", "/
 #[derive(Debug)]
 pub(crate) struct Leash {
     pub(super) writer: OwnedFd,
+    /// The process id of the worker.
+    worker: i32,
+}
+
+impl Leash {
+    /// Whether the worker is still there, or at least not yet waited for by whoever adopts orphans. By its number, since a
+    /// descriptor that tells it would be in the image.
+    pub(crate) fn is_taut(&self) -> bool {
+        process::group_of(self.worker).is_some()
+    }
 }
 
 /// What the child reads; made ready before the clone, alive until the child has left our memory.
@@ -66,6 +76,8 @@ struct Launch {
     /// Whom it is to be run as, where that is somebody else.
     #[cfg(feature = "service")]
     identity: Option<super::credentials::Identity>,
+    /// Written by the first clone: the process id of a detached worker.
+    worker: c_int,
     /// Written by the child: why the program could not be started; 0 while nothing failed.
     errno: c_int,
 }
@@ -82,6 +94,7 @@ impl Launch {
             detached: None,
             #[cfg(feature = "service")]
             identity: None,
+            worker: 0,
             errno: 0,
         }
     }
@@ -130,14 +143,14 @@ pub(crate) fn child_as(
     arguments: &[&str],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<(i32, Leash)> {
-    let (reader, leash) = leash()?;
+    let (reader, writer) = leash()?;
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
     let path = format!("PATH={}", SYSTEM_FOLDERS.join(":"));
     let (argv, envp) = (arguments_of(program, arguments)?, vec![CString::new(path)?]);
     let mut launch = Launch::new(&argv, &envp, &descriptors);
     launch.output = Some(c"/dev/null".to_owned());
     launch.identity = Some(identity);
-    launch.start_child().map(|pid| (pid, leash))
+    launch.start_child().map(|pid| (pid, Leash { writer, worker: pid }))
 }
 
 /// Starts an orphan in a session of its own, in the root folder, without input; what it says goes to the end
@@ -149,7 +162,7 @@ pub(crate) fn worker(
     descriptors: &[BorrowedFd<'_>],
     output: &Path,
 ) -> io::Result<Leash> {
-    let (reader, leash) = leash()?;
+    let (reader, writer) = leash()?;
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
     let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
     let mut launch = Launch::new(&argv, &envp, &descriptors);
@@ -158,15 +171,15 @@ pub(crate) fn worker(
     let (first, errno) = launch.start()?;
     process::wait(first)?;
     match errno {
-        0 => Ok(leash),
+        0 => Ok(Leash { writer, worker: launch.worker }),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 
-/// A leash, and its other end for the child.
-fn leash() -> io::Result<(OwnedFd, Leash)> {
+/// Both ends of a leash: the child's, and ours.
+fn leash() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-    Ok((process::off_the_streams(reader)?, Leash { writer: process::off_the_streams(writer)? }))
+    Ok((process::off_the_streams(reader)?, process::off_the_streams(writer)?))
 }
 
 fn arguments_of(program: &Path, arguments: &[&str]) -> io::Result<Vec<CString>> {
@@ -241,8 +254,9 @@ extern "C" fn first_clone(launch: *mut c_void) -> c_int {
     };
     // SAFETY: the second clone has left our memory.
     let launch = unsafe { &mut *launch };
-    if let Err(error) = started {
-        launch.errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+    match started {
+        Ok(pid) => launch.worker = pid,
+        Err(error) => launch.errno = error.raw_os_error().unwrap_or(libc::EAGAIN),
     }
     launch.detached = Some(stack);
     0

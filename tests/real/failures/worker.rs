@@ -113,6 +113,23 @@ fn a_worker_that_is_killed_in_mid_dump_leaves_the_program_running() {
 }
 
 #[test]
+fn a_worker_that_is_killed_is_missed_though_a_helper_of_its_own_lives_on() {
+    let lab = Lab::new();
+    let with_helper = lab.path("criu");
+    let script =
+        format!("#!/bin/sh\nsleep 600 </dev/null >/dev/null 2>&1 &\nexec {} \"$@\"\n", lab.criu.display());
+    fs::write(&with_helper, script).expect("a script");
+    fs::set_permissions(&with_helper, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let asker = Asker::start(&lab, lab.program("asker").arg("128").env("SELFDUMP_CRIU", with_helper));
+    asker.saves();
+    let held = held_by(asker.pid());
+    the_worker_is_killed_three_times(&lab, &asker);
+    assert_eq!(held_by(asker.pid()), held, "descriptors and threads");
+    asker.saves();
+    asker.comes_back();
+}
+
+#[test]
 fn a_worker_that_is_killed_in_mid_dump_leaves_connections_alone() {
     let lab = Lab::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
