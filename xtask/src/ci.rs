@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, codegen, crates, demo, fuzz, miri, test};
+use crate::{cargo, chaos, codegen, crates, demo, fuzz, miri, test};
 
 /// How many crates the library may pull in with its default features.
 const MOST_CRATES: usize = 30;
@@ -25,7 +25,7 @@ enum Action {
 use Action::{Cargo, Own};
 
 /// In this order: what is quick to fail first, and the tests last, so that the output ends with their summary.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "rustfmt and clippy are here", action: Own(components) },
     Step { name: "formatting", action: Cargo(&["fmt", "--all", "--check"], None) },
     Step {
@@ -42,6 +42,7 @@ const STEPS: [Step; 11] = [
     Step { name: "the pure modules under Miri", action: Own(miri::run) },
     Step { name: "what nobody would write", action: Own(fuzz::briefly) },
     Step { name: "the demo", action: Own(demo::run) },
+    Step { name: "chaos, briefly", action: Own(chaos::briefly) },
     Step { name: "the tests", action: Own(|| test::run(&[])) },
 ];
 

@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 
-use super::subject::{Kind, Subject, number_of, pid_of, send};
+use super::reading::number_of;
+use super::subject::{Kind, Subject, pid_of, send};
 use super::{nap, required, wait};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,8 +222,7 @@ impl Then {
             Then::TakenOver => "taken-over",
             Then::GoesOnOrBack | Then::Restored { .. } => "restored",
         };
-        wait(&format!("it is {event}"), || {
-            subject.has_runner()?;
+        subject.wait(&format!("it is {event}"), |subject| {
             let anew = subject.told("started")?.pop();
             ensure!(anew.is_none(), "it began anew, though there were checkpoints");
             Ok((!subject.told(event)?.is_empty()).then_some(()))

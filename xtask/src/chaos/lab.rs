@@ -114,22 +114,13 @@ fn answers(socket: &Path) -> bool {
     UnixStream::connect(socket).is_err_and(|error| error.raw_os_error() == Some(WRONG_TYPE))
 }
 
-/// Takes away what a CRIU that was killed in mid-dump has left of its locks on the connections of this port; how many
-/// rules of the firewall that were.
-pub fn unlock(port: u16) -> Result<usize> {
+/// What the firewall does with packets to or from this port.
+pub fn firewall_rules(port: u16) -> Result<Vec<String>> {
     let rules = cargo::read(&mut Command::new("iptables-save"))?;
     let ends = ["--sport", "--dport"].map(|end| format!(" {end} {port} "));
-    let left =
-        rules.lines().filter(|rule| rule.contains(CRIU_MARK) && ends.iter().any(|end| rule.contains(end)));
-    let left: Vec<&str> = left.filter_map(|rule| rule.strip_prefix("-A ")).collect();
-    for rule in &left {
-        cargo::read(Command::new("iptables").arg("-D").args(rule.split(' ')))?;
-    }
-    Ok(left.len())
+    let rules = rules.lines().filter(|rule| ends.iter().any(|end| rule.contains(end)));
+    Ok(rules.map(str::to_owned).collect())
 }
-
-/// What CRIU's own packets bear, which its rules let through.
-const CRIU_MARK: &str = "0xc114";
 
 /// The processes that run this very program, which is nobody else's copy.
 pub fn running(program: &Path) -> Vec<i32> {

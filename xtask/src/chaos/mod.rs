@@ -47,6 +47,11 @@ pub struct Options {
     resume: bool,
 }
 
+/// The short form, for `cargo xtask ci`.
+pub fn briefly() -> Result<()> {
+    run(&Options { rounds: 24, time: None, seed: None, from: 1, resume: false })
+}
+
 /// Slack for a machine that is busy with other things; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -186,8 +191,7 @@ fn round(subject: &mut Subject, number: u64, blow: Blow, random: &mut Rng) -> Re
     // What is seen of it may still be from before.
     let seen = subject.moment()?;
     let all = [&last, &struck, &seen];
-    wait("it goes on beyond where it was", || {
-        subject.has_runner()?;
+    subject.wait("it goes on beyond where it was", |subject| {
         Ok(all.iter().all(|then| subject.is_beyond(then)).then_some(()))
     })?;
     let next = subject.checkpoint()?;
@@ -206,12 +210,18 @@ fn wait<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T>
         if let Some(found) = look()? {
             return Ok(found);
         }
-        if OVER.load(Ordering::Relaxed) {
-            return Err(Over.into());
-        }
-        ensure!(since.elapsed() < PATIENCE, "never came: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        bide(what, since, Duration::ZERO)?;
     }
+}
+
+/// A moment between two looks, as long as there is patience; `more` than usual where that is known to take its time.
+fn bide(what: &str, since: Instant, more: Duration) -> Result<()> {
+    if OVER.load(Ordering::Relaxed) {
+        return Err(Over.into());
+    }
+    ensure!(since.elapsed() < PATIENCE + more, "never came: {what}");
+    std::thread::sleep(Duration::from_millis(20));
+    Ok(())
 }
 
 /// Up to so many milliseconds.

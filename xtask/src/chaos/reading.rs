@@ -33,3 +33,19 @@ pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("rows ")).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
+
+/// The number of a checkpoint by its id or path.
+pub fn number_of(checkpoint: &str) -> Option<u64> {
+    let name = Path::new(checkpoint).file_name()?.to_str()?;
+    name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok())?
+}
+
+pub fn number_in(text: &str) -> Option<Vec<u64>> {
+    Some(vec![text.parse().ok()?])
+}
+
+/// The port that the server has told.
+pub fn port_in(output: &str) -> Option<u16> {
+    let line = output.lines().find(|line| line.contains(" listens on "))?;
+    line.rsplit(':').next()?.parse().ok()
+}

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::lab::{self, Clock, Disk, Service};
-use super::reading::{below, last_lines, tail, whole_lines};
-use super::{required, wait};
+use super::reading::{below, last_lines, number_in, number_of, port_in, tail, whole_lines};
+use super::{bide, required, wait};
 use crate::cargo;
 
 #[path = "../../../tests/real/server/clients.rs"]
@@ -29,9 +29,8 @@ const CLIENTS: usize = 4;
 /// Between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A client whose server says nothing for so long connects anew. It has to where a kill in mid-dump has left its
-/// connection locked in the firewall.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// A server that says nothing for so long has forgotten a connection.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// Which program it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,7 +128,7 @@ impl<'a> Subject<'a> {
         subject.pid = pid_of(&started)?;
         if kind == Kind::Server {
             let port = wait("the server's port", || Ok(port_in(&subject.output())))?;
-            let client = |number| Client::start(number, port, PAUSE, PATIENCE);
+            let client = |number| Client::start(number, port, PAUSE, SILENCE);
             subject.clients = (0..CLIENTS).map(client).collect();
         }
         wait("its first steps", || {
@@ -208,16 +207,39 @@ impl<'a> Subject<'a> {
         Ok(events?.into_iter().filter(|event| event["event"] == kind).collect())
     }
 
+    /// Waits for something to be there, for as long as there is a runner.
+    pub fn wait<T>(&mut self, what: &str, look: impl Fn(&Self) -> Result<Option<T>>) -> Result<T> {
+        let since = Instant::now();
+        loop {
+            self.has_runner()?;
+            if let Some(found) = look(self)? {
+                return Ok(found);
+            }
+            bide(what, since, self.waits()?)?;
+        }
+    }
+
+    /// How long the runner has said that it waits before it brings the program back: up to a minute after each of many
+    /// crashes in a row.
+    fn waits(&self) -> Result<Duration> {
+        let waits = self.told("waiting")?.into_iter().filter_map(|event| event["seconds"].as_f64());
+        Ok(Duration::from_secs_f64(waits.sum()))
+    }
+
     /// Asks for a checkpoint until one is made that began after this call; its number.
     pub fn checkpoint(&self) -> Result<u64> {
-        wait("a checkpoint", || {
+        let since = Instant::now();
+        loop {
             let mut command = self.selfdump();
             let asked = command
                 .args(["trigger", self.kind.name(), "--wait", "--timeout", "30s", "--json"])
                 .output()?;
             let told: Value = serde_json::from_slice(&asked.stdout).unwrap_or_default();
-            Ok(told["attempt"]["checkpoint"].as_str().and_then(number_of))
-        })
+            if let Some(made) = told["attempt"]["checkpoint"].as_str().and_then(number_of) {
+                return Ok(made);
+            }
+            bide("a checkpoint", since, self.waits()?)?;
+        }
     }
 
     /// All committed checkpoints, the oldest first.
@@ -274,7 +296,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The runner goes on for as long as the program is to.
-    pub fn has_runner(&mut self) -> Result<()> {
+    fn has_runner(&mut self) -> Result<()> {
         let ended = self.runner.as_mut().map(Child::try_wait).transpose()?.flatten();
         match ended {
             None => Ok(()),
@@ -375,6 +397,9 @@ impl<'a> Subject<'a> {
                 );
             }
         }
+        let port = required(port_in(&self.output()), "the server's port")?;
+        let rules = lab::firewall_rules(port)?;
+        ensure!(rules.is_empty(), "CRIU has left its connections locked in the firewall: {rules:#?}");
         let counted = clients::follow_journal(whole_lines(&fs::read_to_string(self.path("journal"))?));
         let counted = counted.map_err(|broken| anyhow!(broken))?;
         for (number, known) in last.progress.iter().enumerate() {
@@ -390,13 +415,6 @@ impl Drop for Subject<'_> {
         self.kill_runner();
         self.kill_program();
         self.workers().into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
-        match port_in(&self.output()).map(lab::unlock) {
-            Some(Ok(rules @ 1..)) => {
-                println!("chaos: CRIU has left {rules} rules in the firewall, which are gone now")
-            }
-            Some(Err(error)) => eprintln!("chaos: {error:#}"),
-            _ => {}
-        }
     }
 }
 
@@ -419,19 +437,4 @@ fn take_copies(checkpoint: &Path, to: &Path) -> Result<()> {
         fs::copy(copy, to.join(required(path.file_name(), "name")?))?;
     }
     Ok(())
-}
-
-/// The number of a checkpoint by its id or path.
-pub fn number_of(checkpoint: &str) -> Option<u64> {
-    let name = Path::new(checkpoint).file_name()?.to_str()?;
-    name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok())?
-}
-
-fn number_in(text: &str) -> Option<Vec<u64>> {
-    Some(vec![text.parse().ok()?])
-}
-
-fn port_in(output: &str) -> Option<u16> {
-    let line = output.lines().find(|line| line.contains(" listens on "))?;
-    line.rsplit(':').next()?.parse().ok()
 }
