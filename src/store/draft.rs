@@ -20,7 +20,8 @@ use super::status;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::disk;
 
-/// A draft without an owner is being made right now, unless it is older than this.
+/// An empty draft without an owner is being made right now, unless it was made longer ago than this; or later, where the
+/// clock was set back since.
 const OWNERLESS: Duration = Duration::from_secs(60);
 
 /// What a draft has and a checkpoint doesn't, but for the owner, who is named until the end.
@@ -338,10 +339,44 @@ pub(super) fn is_abandoned(draft: &Path, here: &Here) -> bool {
     let owner: Option<Life> = owner.or_else(|| Some(Manifest::read(draft).ok()?.life));
     match owner {
         Some(life) => here.is_over(&life),
-        None => {
-            let changed = fs::metadata(draft).and_then(|folder| folder.modified());
-            let age = changed.ok().and_then(|changed| SystemTime::now().duration_since(changed).ok());
-            age.is_some_and(|age| age > OWNERLESS)
+        None => is_being_deleted(draft) || !is_from_now(draft),
+    }
+}
+
+/// Whether somebody has begun to delete it, who may have been killed since. What is being made has its owner first.
+fn is_being_deleted(draft: &Path) -> bool {
+    let names = names(draft).unwrap_or_default();
+    names.iter().any(|name| !layout::is_of_the_owner(name))
+        && !names.iter().any(|name| name == layout::MANIFEST)
+}
+
+fn is_from_now(draft: &Path) -> bool {
+    let Ok(changed) = fs::metadata(draft).and_then(|folder| folder.modified()) else { return true };
+    let apart = SystemTime::now().duration_since(changed).unwrap_or_else(|ahead| ahead.duration());
+    apart <= OWNERLESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_that_nobody_owns_is_left_alone_only_while_it_may_be_being_made() {
+        let here = Here::look().unwrap();
+        let now = SystemTime::now();
+        let long = OWNERLESS * 2;
+        for (what, files, changed, expected) in [
+            ("it was just made", &[][..], now, false),
+            ("its owner is being written", &["owner.id.new"], now, false),
+            ("it was made long ago", &[], now - long, true),
+            ("it was made before the clock was set back", &[], now + long, true),
+            ("its deletion was begun", &["link"], now, true),
+            ("its manifest is of another time, and the rename may follow", &["manifest.json"], now, false),
+        ] {
+            let draft = tempfile::tempdir().unwrap();
+            files.iter().for_each(|file| fs::write(draft.path().join(file), "").unwrap());
+            fs::File::open(draft.path()).unwrap().set_modified(changed).unwrap();
+            assert_eq!(is_abandoned(draft.path(), &here), expected, "{what}");
         }
     }
 }

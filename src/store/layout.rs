@@ -127,6 +127,12 @@ pub(crate) fn is_of_a_checkpoint(name: &str) -> bool {
     number.or_else(|| checkpoint_number(name.split_once(CUT)?.0)).is_some()
 }
 
+/// Whether a file in a draft tells whose it is, or will when it has been written.
+pub(crate) fn is_of_the_owner(name: &str) -> bool {
+    name.split_once('.')
+        .is_some_and(|(stem, _)| OWNER.split_once('.').is_some_and(|(owner, _)| stem == owner))
+}
+
 /// Whether a folder's name is that of an instance.
 pub(crate) fn is_instance(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
