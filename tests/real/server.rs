@@ -10,7 +10,7 @@ use std::process::Command;
 use std::ptr;
 use std::time::Duration;
 
-use crate::afterlife::bring_back;
+use crate::afterlife::{bring_back, bring_back_with};
 use crate::harness::{Lab, Subject, USR2, eventually, manifest, program};
 
 #[path = "server/clients.rs"]
@@ -137,6 +137,54 @@ fn connections_are_kept_only_from_a_checkpoint_that_was_made_for_it() {
     assert!(said.contains("doesn't have what its TCP connections need to go on"), "{said}");
     assert!(said.contains("SELFDUMP_KEEP_TCP=on"), "{said}");
     bring_back(&lab, "server").program.crash();
+}
+
+#[test]
+fn a_connection_goes_on_where_its_other_end_noticed_nothing() {
+    let lab = Lab::new();
+    let server = lab.program("server").arg("0").env("SELFDUMP_KEEP_TCP", "on").start();
+    let line = server.wait_for("listens on 127.0.0.1:");
+    let port: u16 = line.rsplit(':').next().unwrap().parse().unwrap();
+    let mut connection = Connection::open(port, PATIENCE).expect("a connection");
+    assert_eq!(connection.ask("POST", "one").expect("an answer"), 1);
+    server.signal(USR2);
+    lab.wait_for_checkpoint(1);
+    let unplugged = Unplugged::at(port);
+    server.crash();
+    // As after the loss of a machine: nobody is left who would say goodbye.
+    run("ss", ["--kill", "--tcp", "--numeric", "sport", "=", &format!(":{port}")]);
+    let back = bring_back_with(&lab, "server", &["--tcp", "keep"]);
+    drop(unplugged);
+    assert_eq!(connection.ask("POST", "one").expect("an answer"), 2);
+    back.program.crash();
+}
+
+/// No packet comes from a port, as long as this is there.
+struct Unplugged(u16);
+
+impl Unplugged {
+    fn at(port: u16) -> Unplugged {
+        let unplugged = Unplugged(port);
+        unplugged.rule("--insert");
+        unplugged
+    }
+
+    fn rule(&self, what: &str) {
+        let port = self.0.to_string();
+        run("iptables", ["--wait", what, "OUTPUT", "--protocol", "tcp", "--sport", &port, "--jump", "DROP"]);
+    }
+}
+
+impl Drop for Unplugged {
+    fn drop(&mut self) {
+        self.rule("--delete");
+    }
+}
+
+fn run<'a>(program: &str, arguments: impl IntoIterator<Item = &'a str>) {
+    let ran =
+        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(ran.status.success(), "{program}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
 /// Has a program run in a mount namespace in which root's programs aren't to be seen. What it has open has

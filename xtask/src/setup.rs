@@ -18,12 +18,13 @@ struct Package {
     why: &'static str,
 }
 
-const PACKAGES: [Package; 20] = [
+const PACKAGES: [Package; 21] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
-        why: "CRIU locks the connections of a program with TCP sockets by it while it dumps",
+        why: "CRIU locks TCP connections that are to be kept by it, and the tests keep the other end from noticing",
     },
+    Package { name: "iproute2", program: "ss", why: "the tests have the kernel forget a connection" },
     Package { name: "gdb", program: "gdb", why: "the tests look at forensic checkpoints with it" },
     Package {
         name: "python3-minimal",

@@ -190,7 +190,9 @@ fn the_worker_is_killed_three_times(lab: &Lab, asker: &Asker<'_>) {
     assert_eq!(killed, 3, "the worker was killed in mid-dump three times");
 }
 
-/// Lets the worker go on by small steps until it has written some of the program's memory, and kills it.
+/// Lets the worker go on by small steps until it has written some of the program's memory, and kills it. By then what it
+/// has put into the program waits for its word, and takes itself away when it is gone. Between two steps of putting it
+/// there the program would die with it (docs/reliability.md).
 fn kill_in_mid_dump(lab: &Lab) {
     let Some(worker) = worker(lab) else { return };
     send(worker, STOP);
