@@ -189,7 +189,7 @@ pub fn run(args: &Args, front: &Front, arguments: &[OsString]) -> Result<()> {
     if args.detach {
         return Ok(());
     }
-    let ended = restore::attend(pid, revived.relay)?;
+    let ended = restore::attend(pid, revived.relay, revived.keeper.as_ref())?;
     drop(options);
     restore::end_alike(ended)
 }

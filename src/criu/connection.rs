@@ -362,7 +362,12 @@ impl Connection {
     ) -> Result<rpc::Response> {
         let said = answer.cr_errmsg.as_deref().map(|text| String::from_utf8_lossy(text).trim().to_owned());
         if !answer.success && answer.service.is_some() {
-            return Err(explain::refusal(&self.peer(), answer.cr_errno, &said.unwrap_or_default()));
+            return Err(explain::refusal(
+                &self.peer(),
+                request.kind(),
+                answer.cr_errno,
+                &said.unwrap_or_default(),
+            ));
         }
         if !answer.success {
             let failure = CriuFailure {
@@ -415,7 +420,7 @@ pub(super) fn request(kind: rpc::RequestKind) -> rpc::Request {
 }
 
 /// Reads an answer; the reason where it is none. A message without bytes would decode as one that says no.
-fn decode(bytes: &[u8]) -> Result<rpc::Response, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<rpc::Response, String> {
     if bytes.is_empty() {
         return Err("an empty message".to_owned());
     }

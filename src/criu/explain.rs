@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::diagnosis;
 use super::dictionary::{self, Rule};
+use super::rpc::RequestKind;
 
 use crate::error::{CriuFailure, Error, ErrorKind};
 use crate::sys::process;
@@ -180,12 +181,13 @@ pub(super) fn untrusted(socket: &Path, why: &str) -> Error {
 }
 
 /// The error for what `selfdump service` itself says no to; its number tells the kind.
-pub(super) fn refusal(peer: &str, errno: Option<i32>, said: &str) -> Error {
+pub(super) fn refusal(peer: &str, asked: RequestKind, errno: Option<i32>, said: &str) -> Error {
     let why = io::Error::from_raw_os_error(errno.unwrap_or(0)).kind();
+    let kind = if asked == RequestKind::Restore { ErrorKind::Restore } else { ErrorKind::Dump };
     let (kind, hint) = match why {
         io::ErrorKind::TimedOut => (
             ErrorKind::Deadline,
-            "the program runs on; where it is large or the disk slow, a longer --deadline of the service helps",
+            "where the program is large or the disk slow, a longer --deadline of the service helps",
         ),
         io::ErrorKind::StorageFull => {
             (ErrorKind::NoSpace, "free space, or name another folder with SELFDUMP_DIR")
@@ -196,7 +198,7 @@ pub(super) fn refusal(peer: &str, errno: Option<i32>, said: &str) -> Error {
         io::ErrorKind::PermissionDenied => {
             (ErrorKind::Refused, "docs/service.md says what it serves; SELFDUMP_SERVICE names another one")
         }
-        _ => (ErrorKind::Dump, "what happened is in the service's log (`journalctl -u selfdump`)"),
+        _ => (kind, "what happened is in the service's log (`journalctl -u selfdump`)"),
     };
     Error::new(kind, format!("{peer}: {said}")).with_hint(hint)
 }

@@ -80,7 +80,7 @@ impl Connection {
             File::open(&options.images).map_err(|source| Error::io("open", &options.images, source))?;
         let ask = request(RequestKind::Folder);
         let (operation, timeout) = (Operation::Dump, self.short());
-        passing::send(self, &ask.encode_to_vec(), folder.as_fd()).map_err(|source| {
+        passing::send(self, &ask.encode_to_vec(), &[folder.as_fd()]).map_err(|source| {
             self.silence(ErrorKind::ServiceDied, operation, timeout, None).with_source(source)
         })?;
         let answer = self.hear(operation, timeout, None)?;

@@ -23,6 +23,7 @@ mod obstacles;
 mod options;
 #[cfg(feature = "service")]
 pub(crate) mod request;
+mod revival;
 mod rpc;
 
 use std::path::{Path, PathBuf};
@@ -39,8 +40,12 @@ pub(crate) use obstacles::Obstacle;
 pub use options::{
     CPU_INSTRUCTIONS, CgroupMode, Cgroups, DumpOptions, LogLevel, Mounts, PreDumpMode, RestoreOptions,
 };
+pub(crate) use revival::Kept;
+#[cfg(feature = "service")]
+pub(crate) use revival::served as restoring;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::process;
 
 /// The oldest CRIU that is spoken to.
 pub const OLDEST: Version = Version { major: 4, minor: 1, patch: 1 };
@@ -72,6 +77,16 @@ pub fn ways(service: Option<&Path>, program: Option<&Path>) -> Result<Vec<Way>> 
         }
     }
     Ok(programs(program)?.into_iter().map(Way::Worker).collect())
+}
+
+/// A connection to the `selfdump service` that checkpoints of ordinary users are restored by, if it answers: the one that
+/// is named, or that of this machine.
+pub(crate) fn guard(named: Option<&Path>, timeout: Duration) -> Option<Connection> {
+    let socket = named.filter(|_| !process::is_root()).or_else(|| locate::guarded_service())?;
+    let asked = Connection::service(socket, timeout).and_then(|service| service.version().map(|_| service));
+    let service =
+        asked.inspect_err(|error| log::debug!("no service at {}: {}", socket.display(), error.chain()));
+    service.ok().filter(Connection::is_guarded)
 }
 
 impl Way {

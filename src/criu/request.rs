@@ -9,6 +9,7 @@ use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use super::connection::Version;
 use super::guarded::{FOLDER, LOG, PROTOCOL, check_options};
+use super::revival::served;
 use super::rpc::{CgroupMode, Options, Request, RequestKind, Response};
 
 /// No request is longer; the library's have about 200 bytes.
@@ -69,6 +70,8 @@ pub(crate) enum Asked {
     Folder,
     /// A dump of the one who asks, into that folder.
     Dump,
+    /// A restore from images that come along.
+    Restore,
 }
 
 impl Asked {
@@ -80,6 +83,7 @@ impl Asked {
             Asked::Check => "check",
             Asked::Folder => "folder",
             Asked::Dump => "dump",
+            Asked::Restore => "restore",
         }
     }
 
@@ -90,6 +94,7 @@ impl Asked {
             Asked::Check => RequestKind::Check,
             Asked::Folder => RequestKind::Folder,
             Asked::Dump => RequestKind::Dump,
+            Asked::Restore => RequestKind::Restore,
         }
     }
 }
@@ -107,12 +112,18 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Asked, String> {
         RequestKind::Check => Asked::Check,
         RequestKind::Folder => Asked::Folder,
         RequestKind::Dump => Asked::Dump,
+        RequestKind::Restore => Asked::Restore,
         _ => return Err(unavailable(kind, request.kind)),
     };
     if asked == Asked::Dump {
         let options = request.opts.as_ref().ok_or("a dump without options")?;
-        only_allowed(&options.encode_to_vec())?;
+        only_allowed(&options.encode_to_vec(), &ALLOWED)?;
         sensible(options)?;
+    }
+    if asked == Asked::Restore {
+        let options = request.opts.as_ref().ok_or("a restore without options")?;
+        only_allowed(&options.encode_to_vec(), &served::ALLOWED)?;
+        served::sensible(options)?;
     }
     if asked == Asked::Check && request.opts.as_ref() != Some(&check_options()) {
         return Err("a check with other options than `unprivileged`".to_owned());
@@ -123,8 +134,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Asked, String> {
         Asked::Version { .. } => (None, request.keep_open),
         _ => (None, None),
     };
-    let opts = request.opts.filter(|_| matches!(asked, Asked::Dump | Asked::Check));
-    let understood = Request { kind: request.kind, keep_open: goes_on, opts, features, ..Request::default() };
+    let sizes = if asked == Asked::Restore { request.sizes } else { Vec::new() };
+    let opts = request.opts.filter(|_| matches!(asked, Asked::Dump | Asked::Check | Asked::Restore));
+    let understood =
+        Request { kind: request.kind, keep_open: goes_on, opts, features, sizes, ..Request::default() };
     match understood.encode_to_vec() == bytes {
         true => Ok(asked),
         false => {
@@ -136,7 +149,6 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Asked, String> {
 /// Why a kind of request isn't served.
 fn unavailable(kind: RequestKind, number: i32) -> String {
     let why = match kind {
-        RequestKind::Restore => "checkpoints are made here, and not restored",
         RequestKind::PreDump | RequestKind::SinglePreDump => {
             "it would have a dump build on images that nobody vouches for"
         }
@@ -153,13 +165,13 @@ fn kind_name(kind: RequestKind, number: i32) -> String {
 }
 
 /// Looks at the numbers of all options, also of those that we don't know.
-fn only_allowed(mut options: &[u8]) -> Result<(), String> {
+fn only_allowed(mut options: &[u8], allowed: &[u32]) -> Result<(), String> {
     while !options.is_empty() {
         let skipped = decode_key(&mut options).and_then(|(number, kind)| {
             skip_field(kind, number, &mut options, DecodeContext::default()).map(|()| number)
         });
         let number = skipped.map_err(|_| "options that can't be read".to_owned())?;
-        if !ALLOWED.contains(&number) {
+        if !allowed.contains(&number) {
             return Err(format!("the option {} isn't allowed here", option_name(number)));
         }
     }
@@ -215,7 +227,7 @@ fn sensible(options: &Options) -> Result<(), String> {
 }
 
 /// `unix[INODE]` or `tty[RDEV:DEV]`.
-fn is_external(key: &[u8]) -> bool {
+pub(super) fn is_external(key: &[u8]) -> bool {
     let Ok(key) = std::str::from_utf8(key) else { return false };
     let inner = |kind: &str| key.strip_prefix(kind)?.strip_prefix('[')?.strip_suffix(']');
     let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -226,7 +238,7 @@ fn is_external(key: &[u8]) -> bool {
 
 /// CRIU's name for an option, of those that somebody may well try.
 fn option_name(number: u32) -> String {
-    const NAMES: [(u32, &str); 38] = [
+    const NAMES: [(u32, &str); 40] = [
         (2, "pid"),
         (11, "ps"),
         (12, "notify_scripts"),
@@ -244,6 +256,7 @@ fn option_name(number: u32) -> String {
         (32, "enable_fs"),
         (33, "unix_sk_ino"),
         (36, "irmap_scan_paths"),
+        (37, "external"),
         (38, "empty_ns"),
         (39, "join_ns"),
         (41, "cgroup_props"),
@@ -263,6 +276,7 @@ fn option_name(number: u32) -> String {
         (63, "lsm_mount_context"),
         (65, "mntns_compat_mode"),
         (66, "skip_file_rwx_check"),
+        (68, "images_dir"),
         (69, "leave_stopped"),
         (71, "log_to_stderr"),
     ];

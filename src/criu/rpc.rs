@@ -22,6 +22,19 @@ pub struct Request {
     /// For WAIT_PID: the process to wait for.
     #[prost(uint32, optional, tag = "6")]
     pub pid: ::core::option::Option<u32>,
+    /// Not CRIU's but `selfdump service`'s, for RESTORE: sizes that files have now, in the place of those in the images.
+    #[prost(message, repeated, tag = "1000")]
+    pub sizes: ::prost::alloc::vec::Vec<FileSize>,
+}
+/// The size of a file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileSize {
+    /// Its path.
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    /// How many bytes it has.
+    #[prost(uint64, required, tag = "2")]
+    pub size: u64,
 }
 /// One answer, or one notification on the way to it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -62,6 +75,9 @@ pub struct Response {
     /// Not CRIU's: set in all that `selfdump service` itself says, to the version of what it speaks.
     #[prost(uint32, optional, tag = "1000")]
     pub service: ::core::option::Option<u32>,
+    /// Not CRIU's: the log of a RESTORE that failed, which the client can't read where it is.
+    #[prost(bytes = "vec", optional, tag = "1001")]
+    pub log: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 /// What came of a dump.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -56,9 +56,13 @@ use std::path::Path;
 
 #[cfg(feature = "service")]
 pub(crate) use owners::with_more_rights;
+#[cfg(feature = "service")]
+pub(crate) use resize::set_sizes;
 pub(crate) use resize::with_sizes;
 pub(crate) use stats::dump_stats;
 pub(crate) use tree::processes;
+#[cfg(feature = "service")]
+pub(crate) use tree::root;
 
 /// Whether the dump has told which processor it was made on (`cpuinfo.img`), for CRIU to compare.
 pub(crate) fn has_processor(images: &Path) -> bool {

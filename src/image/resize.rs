@@ -40,6 +40,15 @@ pub(crate) fn with_sizes(images: &Path, to: &Path, sizes: &BTreeMap<PathBuf, Byt
     write(images, &changed, sizes)
 }
 
+/// Gives images that are nobody else's these sizes.
+#[cfg(feature = "service")]
+pub(crate) fn set_sizes(images: &Path, sizes: &BTreeMap<PathBuf, Bytes>) -> Result<()> {
+    let path = Image::FILES.path(images);
+    let aside = path.with_extension("new");
+    write(images, &aside, sizes)?;
+    fs::rename(&aside, &path).map_err(|source| Error::io("replace", &path, source))
+}
+
 fn write(images: &Path, path: &Path, sizes: &BTreeMap<PathBuf, Bytes>) -> Result<()> {
     let failed = |source| Error::io("write", path, source);
     let mut out = fs::File::create_new(path).map_err(failed)?;

@@ -22,6 +22,15 @@ pub(crate) fn processes(images: &Path) -> Result<Vec<Process>> {
     Image::TREE.read_all(images)?.map(|item| process(images, &files, &item?)).collect()
 }
 
+/// The process id of the root of the tree.
+#[cfg(feature = "service")]
+pub(crate) fn root(images: &Path) -> Result<i32> {
+    check_format(images)?;
+    let first: Option<Result<TreeItem>> = Image::TREE.read_all(images)?.next();
+    let item = first.ok_or_else(|| Image::TREE.damaged(images, "there is no process in it"))??;
+    id(images, item.pid)
+}
+
 /// Refuses images that are not in the format that is read here.
 pub(super) fn check_format(images: &Path) -> Result<()> {
     let image = Image::INVENTORY;

@@ -3,12 +3,16 @@
 use std::process::Command;
 use std::time::Duration;
 
+use super::guarded::Keeper;
 use super::relay::{PassingOn, Relay};
 use crate::error::{Error, Result};
 use crate::sys::{namespace, process, signal, terminal};
 
 /// How long a lost SIGCHLD could go unnoticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The same where no signal tells of an end.
+const LOOK_CLOSELY: Duration = Duration::from_millis(50);
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,25 +37,29 @@ pub fn hold_signals() -> Result<()> {
 }
 
 /// Waits for a restored program to end, and passes signals on to it meanwhile, and what goes through the terminal
-/// that was made for it.
+/// that was made for it. One that isn't a child of this process has a keeper.
 ///
 /// # Errors
 ///
-/// Where the process isn't a child of this one.
-pub fn attend(pid: i32, relay: Option<Relay>) -> Result<Ended> {
+/// Where the process is neither, or the keeper gone.
+pub fn attend(pid: i32, relay: Option<Relay>, keeper: Option<&Keeper>) -> Result<Ended> {
     let relay = relay.map(Relay::start).transpose();
     let mut relay = relay.map_err(|source| Error::os("pass on what goes through a terminal", source))?;
-    let ended = wait(pid, relay.as_mut());
+    let ended = wait(pid, relay.as_mut(), keeper);
     if let Some(relay) = relay {
         relay.finish();
     }
     ended
 }
 
-fn wait(pid: i32, mut relay: Option<&mut PassingOn>) -> Result<Ended> {
+fn wait(pid: i32, mut relay: Option<&mut PassingOn>, keeper: Option<&Keeper>) -> Result<Ended> {
     let failed = |source| Error::os(&format!("wait for process {pid}"), source);
     loop {
-        match process::try_wait(pid).map_err(failed)? {
+        let ended = match keeper {
+            Some(keeper) => keeper.end()?,
+            None => process::try_wait(pid).map_err(failed)?,
+        };
+        match ended {
             Some(process::Ended::Exited(status)) => return Ok(Ended::Exited(status)),
             Some(process::Ended::Signaled(signal)) => return Ok(Ended::Signaled(signal)),
             Some(process::Ended::Unknown) => {
@@ -62,7 +70,9 @@ fn wait(pid: i32, mut relay: Option<&mut PassingOn>) -> Result<Ended> {
         if let Some(relay) = &mut relay {
             relay.take_input().map_err(failed)?;
         }
-        if let Some(taken) = signal::take(&held(), LOOK_AGAIN).map_err(failed)? {
+        if let Some(taken) =
+            signal::take(&held(), keeper.map_or(LOOK_AGAIN, |_| LOOK_CLOSELY)).map_err(failed)?
+        {
             pass_on(pid, taken, relay.as_deref());
         }
     }
@@ -115,7 +125,7 @@ pub fn at_a_terminal(mut command: Command) -> Result<Ended> {
     let child = command.spawn().map_err(failed)?;
     // Or it would never end for us.
     drop((command, slave));
-    attend(child.id() as i32, Some(relay))
+    attend(child.id() as i32, Some(relay), None)
 }
 
 /// Runs a command, this one once more, as the first process of a new pid namespace, in which every process id is free,
@@ -130,7 +140,7 @@ pub fn in_a_pid_namespace(mut command: Command) -> Result<Ended> {
         Error::os("start a command in a pid namespace of its own", source)
             .with_hint("that takes root's rights; without it the program's process ids have to be free")
     })?;
-    attend(child.id() as i32, None)
+    attend(child.id() as i32, None, None)
 }
 
 /// Ends this process as the program ended: with its status, or by the same signal.

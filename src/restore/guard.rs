@@ -124,7 +124,7 @@ fn end(pid: i32, born: u64) {
 }
 
 /// Ends a process and all its descendants; who they were.
-pub(super) fn end_tree(root: i32) -> Vec<i32> {
+pub(crate) fn end_tree(root: i32) -> Vec<i32> {
     let mut stopped = Vec::new();
     // What is stopped makes no more children; those that came meanwhile are found by another look.
     loop {

@@ -6,6 +6,7 @@
 //! - [`restore`] brings a program back as our child.
 //! - [`attend`] passes signals on to it and waits for its end; a [`Guard`] ends it where this process can't any more.
 
+mod ask;
 mod attend;
 mod change;
 mod choose;
@@ -13,6 +14,7 @@ mod copies;
 mod files;
 mod fit;
 pub mod guard;
+mod guarded;
 mod pids;
 mod relay;
 mod rewind;
@@ -20,22 +22,23 @@ mod stdio;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use attend::{Ended, at_a_terminal, attend, end_alike, hold_signals, in_a_pid_namespace};
 pub use choose::{check_trust, find, newest_good};
 pub use files::{FileAction, FilePlan};
 pub use guard::Guard;
+#[cfg(feature = "service")]
+pub(crate) use guard::end_tree;
+pub use guarded::Keeper;
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
 #[cfg(feature = "inspect")]
 pub(crate) use stdio::{Place, places};
 
 use crate::config::{self, FileRule};
-use crate::criu::{self, Connection, RestoreOptions};
 use crate::encryption::Identities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, OutsideKind};
@@ -50,9 +53,6 @@ use choose::{candidates, none_is_whole};
 use files::{Now, World};
 use stdio::Reconnected;
 
-/// How long what is left of a restore that failed may take to end.
-const ENDING: Duration = Duration::from_secs(10);
-
 /// How often a restore is tried again that met somebody else's process id.
 const TRIES: u32 = 3;
 
@@ -62,6 +62,8 @@ const TRIES: u32 = 3;
 pub struct Options {
     /// The CRIU program; where none is named, the one that `install` would use.
     pub criu: Option<PathBuf>,
+    /// The service that checkpoints which it has sealed are restored by; where none is named, that of this machine.
+    pub service: Option<PathBuf>,
     /// How long CRIU may take.
     pub timeout: Duration,
     /// The program is left stopped (SIGSTOP), for a debugger; SIGCONT lets it go on.
@@ -103,6 +105,8 @@ pub struct Revived {
     pub cut: Option<PathBuf>,
     /// The pseudoterminal that was made for it: to be attended to, or its terminal hangs up.
     pub relay: Option<Relay>,
+    /// Who has brought it back, where it isn't our child: to be attended to, or it ends.
+    pub keeper: Option<Keeper>,
 }
 
 /// Where checkpoints are looked for and how they are restored, as the SELFDUMP_* variables say.
@@ -114,6 +118,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
     let settings = config::for_commands(dir)?;
     let options = Options {
         criu: settings.criu,
+        service: settings.service,
         timeout: settings.timeout,
         stopped: false,
         settings: BTreeMap::new(),
@@ -298,10 +303,18 @@ fn with_its_files(entry: &Entry, manifest: &Manifest, options: &Options, work: &
     let files = plan(entry, options)?;
     files::refused(&files)?;
     let reconnected = reconnect(manifest, options)?;
-    let images = images(entry, &files, work)?;
+    let (sizes, images) = (kept(&files), entry.images()?);
+    let service = guarded::service(&images, options);
+    let images = if service.is_some() { images } else { resized(entry, images, &sizes, work)? };
     let rewound = rewind::rewind(&entry.path, entry.contents()?, &files, &manifest.copies)?;
-    match by_the_first_fit(&images, manifest, options, work, &reconnected) {
-        Ok(pid) => Ok(Revived { pid, files, cut: rewound.folder, relay: reconnected.relay }),
+    let restored = match service {
+        Some(service) => guarded::ask(service, &images, manifest, options, work, &reconnected, &sizes),
+        None => ask::by_the_first_fit(&images, manifest, options, work, &reconnected).map(|pid| (pid, None)),
+    };
+    match restored {
+        Ok((pid, keeper)) => {
+            Ok(Revived { pid, files, cut: rewound.folder, relay: reconnected.relay, keeper })
+        }
         Err(error) => {
             rewound.undo();
             Err(error)
@@ -322,16 +335,19 @@ fn reconnect(manifest: &Manifest, options: &Options) -> Result<Reconnected> {
     Ok(reconnected)
 }
 
-/// The checkpoint's images, or some that expect the sizes of files that are to stay as they are.
-fn images(entry: &Entry, files: &[FilePlan], work: &Path) -> Result<PathBuf> {
-    let images = entry.images()?;
-    let kept: BTreeMap<PathBuf, Bytes> = files
+/// The sizes of files that are to stay as they are.
+fn kept(files: &[FilePlan]) -> BTreeMap<PathBuf, Bytes> {
+    files
         .iter()
         .filter_map(|file| match file.action {
             FileAction::Keep { size } => Some((file.path.clone(), size)),
             _ => None,
         })
-        .collect();
+        .collect()
+}
+
+/// The checkpoint's images, or some that expect these sizes.
+fn resized(entry: &Entry, images: PathBuf, kept: &BTreeMap<PathBuf, Bytes>, work: &Path) -> Result<PathBuf> {
     if kept.is_empty() {
         return Ok(images);
     }
@@ -339,122 +355,12 @@ fn images(entry: &Entry, files: &[FilePlan], work: &Path) -> Result<PathBuf> {
     // They are no more to be read by others than those that they were made from.
     let beside = if entry.is_encrypted() { entry.contents()? } else { work };
     let resized = beside.join("resized");
-    image::with_sizes(&images, &resized, &kept)?;
+    image::with_sizes(&images, &resized, kept)?;
     Ok(resized)
 }
 
 fn points_to_a_log(error: &Error) -> bool {
     error.criu().is_some_and(|criu| criu.log.is_some())
-}
-
-/// Asks the first CRIU that is right for this machine.
-fn by_the_first_fit(
-    images: &Path,
-    manifest: &Manifest,
-    options: &Options,
-    work: &Path,
-    reconnected: &Reconnected,
-) -> Result<i32> {
-    let programs = criu::programs(options.criu.as_deref())?;
-    let mut restored = Err(Error::new(ErrorKind::NoCriu, "no criu was found"));
-    for program in programs {
-        restored = ask(&program, images, manifest, options, work, reconnected);
-        match &restored {
-            Err(error) if error.is_unfit_criu() => log::warn!("{}", error.chain()),
-            _ => return restored,
-        }
-    }
-    restored
-}
-
-fn ask(
-    program: &Path,
-    images: &Path,
-    manifest: &Manifest,
-    options: &Options,
-    work: &Path,
-    Reconnected { descriptors, terminal, .. }: &Reconnected,
-) -> Result<i32> {
-    let folder = open(work)?;
-    let opened = open(images)?;
-    let mut request = RestoreOptions::new(opened.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
-    request.sibling = true;
-    request.leave_stopped = options.stopped;
-    if options.force {
-        request.config_file = Some(without_build_ids(work)?);
-    } else if image::has_processor(images) {
-        request.cpu_features = Some(criu::CPU_INSTRUCTIONS);
-    }
-    // The worker's socket is its descriptor 3; what is given to it follows.
-    request.inherit = descriptors.iter().map(|(key, _)| key.clone()).zip(4..).collect();
-    request.tcp_close &= !options.keep_tcp;
-    let given: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
-    let terminal = terminal.as_ref().map(AsFd::as_fd);
-    let connection = Connection::child(program, &given, terminal, options.timeout)?;
-    criu::supported_version(&connection, program, None)?;
-    let log = work.join(&request.log_file);
-    let restored = connection.restore(&request, &log).and_then(|pid| the_same(pid, manifest.pid()));
-    restored.or_else(|error| match has_come_and_gone(manifest, &error) {
-        true => Ok(manifest.pid()),
-        false => {
-            end_halfway(manifest);
-            Err(error)
-        }
-    })
-}
-
-/// It is signalled and waited for by this number from here on.
-fn the_same(restored: i32, expected: i32) -> Result<i32> {
-    if restored == expected {
-        return Ok(restored);
-    }
-    let what = format!("CRIU says that it has restored process {restored}, and not {expected}");
-    Err(Error::new(ErrorKind::Protocol, what).with_hint("look whether it is a CRIU that SELFDUMP_CRIU names"))
-}
-
-/// Whether the program did come back, and ended at once. CRIU lets go of its threads one after the other, and takes it
-/// for a failure if the first one has ended the process before it comes to the last. How the program ended is left for
-/// who waits for it.
-fn has_come_and_gone(manifest: &Manifest, error: &Error) -> bool {
-    let is_at_the_end =
-        error.criu().is_some_and(|criu| criu.lines.iter().any(|line| line.contains("Unable to detach")));
-    if !is_at_the_end || !is_our_child(manifest.pid()) {
-        return false;
-    }
-    // As CRIU does after a failure. It changes nothing for a process that is about to end, and so tells it from others.
-    let _ = sys::signal::kill(manifest.pid());
-    sys::process::see_the_end(manifest.pid())
-        .is_ok_and(|ended| ended != sys::process::Ended::Signaled(sys::signal::KILL))
-}
-
-/// CRIU compares build ids itself, and can be told to look at sizes alone only by a file.
-fn without_build_ids(work: &Path) -> Result<PathBuf> {
-    let path = work.join("criu.conf");
-    sys::disk::write_new(&path, b"file-validation filesize\n")
-        .map_err(|source| Error::io("write", &path, source))?;
-    Ok(path)
-}
-
-/// Ends what a CRIU that failed or was killed in the middle has left of the program: as siblings of the
-/// worker, its first processes are our children from the beginning, and the others are theirs. None is left when this
-/// returns, so that nothing writes to the program's files any more.
-fn end_halfway(manifest: &Manifest) {
-    let expected: Vec<i32> = manifest.processes.iter().map(|process| process.pid).collect();
-    let roots: Vec<i32> = expected.into_iter().filter(|&pid| is_our_child(pid)).collect();
-    let all: Vec<i32> = roots.iter().flat_map(|&root| guard::end_tree(root)).collect();
-    roots.into_iter().for_each(|pid| drop(sys::process::wait(pid)));
-    let started = Instant::now();
-    while all.iter().any(|&pid| procfs::stat(pid).is_ok_and(|stat| !stat.is_ending)) {
-        if started.elapsed() > ENDING {
-            log::warn!("processes of the program that didn't come back are still there");
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn is_our_child(pid: i32) -> bool {
-    procfs::stat(pid).is_ok_and(|stat| stat.parent == sys::process::id())
 }
 
 fn open(folder: &Path) -> Result<File> {

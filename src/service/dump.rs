@@ -48,7 +48,7 @@ pub(super) fn dump(service: &Service, client: &Client<'_>, folder: Held) -> Resu
 }
 
 /// Looks whether it is an ordinary user's process, in the place that we are in as well.
-fn ensure_ordinary(service: &Service, client: &Client<'_>) -> Result<(), Refusal> {
+pub(super) fn ensure_ordinary(service: &Service, client: &Client<'_>) -> Result<(), Refusal> {
     let peer = &client.peer;
     if peer.user == 0 {
         return Err(Refusal::forbidden("root needs no service: leave SELFDUMP_SERVICE unset"));
@@ -93,7 +93,8 @@ fn work(service: &Service, client: &Client<'_>, locked: &Locked) -> Result<(), (
     let nothing = |refusal| (refusal, Keep::Nothing);
     let given = [client.socket.as_fd(), locked.folder.as_fd()];
     let worker = Worker::start(service, client, Some(service.group), &given).map_err(nothing)?;
-    match worker.attend(service, client, Instant::now() + service.limits.deadline).map_err(nothing)? {
+    let ended = worker.attend(service, client, Instant::now() + service.limits.deadline);
+    match ended.map_err(nothing)? {
         Ended::Exited(0) => Ok(()),
         Ended::Exited(_) => Err((Refusal::new(Why::Failed, "CRIU failed; its log says why"), Keep::Log)),
         Ended::Signaled(number) => {
@@ -106,6 +107,8 @@ fn work(service: &Service, client: &Client<'_>, locked: &Locked) -> Result<(), (
 /// A CRIU that acts as the client. It ends when this is dropped.
 pub(super) struct Worker {
     pid: i32,
+    /// What it has started goes on without it.
+    has_parted: bool,
     _leash: Leash,
 }
 
@@ -123,13 +126,18 @@ impl Worker {
         let connection = spawn::FIRST_DESCRIPTOR.to_string();
         let arguments = ["--no-default-config", "--unprivileged", "swrk", &connection];
         spawn::child_as(identity, &service.criu, &arguments, given)
-            .map(|(pid, leash)| Worker { pid, _leash: leash })
+            .map(|(pid, leash)| Worker { pid, has_parted: false, _leash: leash })
             .map_err(|error| failed("start CRIU as this user", &error))
     }
 
     /// Waits for its end. It is ended where it takes too long, where the client is gone or waits no longer, and where the
     /// service is to end.
-    fn attend(self, service: &Service, client: &Client<'_>, deadline: Instant) -> Result<Ended, Refusal> {
+    pub(super) fn attend(
+        &self,
+        service: &Service,
+        client: &Client<'_>,
+        deadline: Instant,
+    ) -> Result<Ended, Refusal> {
         let process = Stranger::hold(self.pid).map_err(|error| failed("hold on to CRIU", &error))?;
         let (program, connection) = (client.peer.process.as_fd(), client.socket.as_fd());
         let first = |stop: &[BorrowedFd<'_>], deadline| {
@@ -144,17 +152,29 @@ impl Worker {
         };
         match ready.map_err(|error| failed("wait for CRIU", &error))? {
             Some(0) => process::see_the_end(self.pid).map_err(|error| failed("wait for CRIU", &error)),
-            Some(1) => Err(Refusal::new(Why::Failed, "the program ended while it was dumped")),
+            Some(1) => Err(Refusal::new(Why::Failed, "the program ended before CRIU did")),
             Some(_) => Err(Refusal::new(Why::Failed, "the program has hung up")),
             None => Err(Refusal::new(Why::Late, "CRIU did not end in time, and was ended")),
         }
+    }
+
+    /// When it was started, as `/proc` tells it.
+    pub(super) fn born(&self) -> u64 {
+        procfs::stat(self.pid).map_or(u64::MAX, |stat| stat.start_ticks)
+    }
+
+    /// It has ended, and what is in its process group is no helper of its own.
+    pub(super) fn part(mut self) {
+        self.has_parted = true;
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         // Its helpers as well: it leads their group, whose number is nobody else's until it was waited for.
-        let _ = signal::kill(-self.pid);
+        if !self.has_parted {
+            let _ = signal::kill(-self.pid);
+        }
         let _ = process::wait(self.pid);
     }
 }

@@ -14,7 +14,7 @@ use super::journal::{Journal, Line};
 use super::{Service, audit};
 use crate::criu::request::{Refusal, Why};
 use crate::store::layout;
-use crate::sys::folder::Held;
+use crate::sys::folder::{Held, Look};
 
 /// Whose a folder is when it isn't locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,13 @@ impl Locked {
 
 /// Looks whether images of a program of `user`'s can be put into a folder; whose it is.
 pub(super) fn ensure_usable(folder: &Held, user: u32) -> Result<Owner, Refusal> {
+    let look = ensure_owned(folder, user)?;
+    ensure_empty(folder)?;
+    Ok(Owner { user, group: look.group })
+}
+
+/// Looks whether a folder is `user`'s and nobody else's.
+pub(super) fn ensure_owned(folder: &Held, user: u32) -> Result<Look, Refusal> {
     let look = folder.look().map_err(|error| failed("look at the folder", &error))?;
     if look.user != user {
         return Err(Refusal::forbidden(format!("the folder belongs to user {}", look.user)));
@@ -102,8 +109,7 @@ pub(super) fn ensure_usable(folder: &Held, user: u32) -> Result<Owner, Refusal> 
     if folder.is_made_up().map_err(|error| failed("look at the folder", &error))? {
         return Err(Refusal::forbidden("the folder's file system is a program's (FUSE)"));
     }
-    ensure_empty(folder)?;
-    Ok(Owner { user, group: look.group })
+    Ok(look)
 }
 
 fn ensure_empty(folder: &Held) -> Result<(), Refusal> {

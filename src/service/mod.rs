@@ -17,6 +17,7 @@ mod dump;
 mod journal;
 mod limits;
 mod lock;
+mod revive;
 mod seal;
 mod talk;
 
@@ -100,6 +101,8 @@ struct Service {
     group: u32,
     key: Key,
     journal: Journal,
+    /// The folder of the copies that are restored from.
+    copies: PathBuf,
     limits: Limits,
     ledger: Ledger,
     /// Held while a folder is being locked.
@@ -129,6 +132,7 @@ pub fn serve(options: &Options) -> Result<()> {
     let (criu, version) = working_criu(options.criu.as_deref())?;
     let journal = Journal::open(&options.state)?;
     let key = Key::of(&options.state)?;
+    let copies = revive::folder(&options.state)?;
     let listener = handed_over.map_or_else(|| listen(&options.socket), Ok)?;
     credentials::keep_only(&OWN).map_err(|source| Error::os("give up what isn't needed", source))?;
     journal.mend();
@@ -140,6 +144,7 @@ pub fn serve(options: &Options) -> Result<()> {
         group: options.group,
         key,
         journal,
+        copies,
         limits: options.limits.clone(),
         ledger: Ledger::new(options.limits.clone()),
         taking: Mutex::new(()),

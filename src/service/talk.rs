@@ -12,8 +12,11 @@ use super::audit::{self, Who};
 use super::dump::{self, Worker};
 use super::limits::Connected;
 use super::lock::failed;
+use super::revive::{self, Came, Program};
+use super::seal::Sealed;
 use super::{PATIENCE, Service};
 use crate::criu::request::{self, Asked, Refusal, Why};
+use crate::criu::restoring::{self, Wanted};
 use crate::sys::folder::Held;
 use crate::sys::listener::first_ready;
 use crate::sys::message::{self, Received};
@@ -56,6 +59,8 @@ fn send(socket: &OwnedFd, answer: &[u8]) -> io::Result<()> {
 /// What follows an answer.
 enum Next {
     Request,
+    /// The end of a program that was brought back.
+    Program(Program),
     End,
 }
 
@@ -81,11 +86,26 @@ impl Client<'_> {
             };
             let sent = send(&self.socket, &answer);
             audit::request(&self.who, name, &result, begun.elapsed());
-            if sent.is_err() || matches!(next, Next::End) {
-                break;
+            match next {
+                Next::Request if sent.is_ok() => {}
+                Next::Program(program) if sent.is_ok() => {
+                    self.keep(service, program, begun);
+                    break;
+                }
+                _ => break,
             }
         }
         message::finish(self.socket);
+    }
+
+    /// Waits for the end of a program, and tells it.
+    fn keep(&self, service: &Service, program: Program, begun: Instant) {
+        let ended = program.wait(service, &self.socket);
+        audit::request(&self.who, "restore", &revive::how(ended), begun.elapsed());
+        if let Some(ended) = ended {
+            // Where nobody hears it any more, nobody needs it.
+            let _ = send(&self.socket, &restoring::ended(ended));
+        }
     }
 
     /// The next message, which stays where it is; none where nothing comes any more.
@@ -135,6 +155,17 @@ impl Client<'_> {
                 let sealed = dump::dump(service, self, folder)?;
                 let result = format!("sealed {} files of {} bytes", sealed.files, sealed.bytes);
                 Ok((done(None), result, Next::End))
+            }
+            Asked::Restore => {
+                let descriptors = self.take(bytes)?;
+                let wanted = Wanted::read(bytes).map_err(Refusal::forbidden)?;
+                match revive::restore(service, self, &wanted, descriptors)? {
+                    Came::Back { pid, kept, sealed: Sealed { files, bytes } } => {
+                        let result = format!("restored process {pid} from {files} files of {bytes} bytes");
+                        Ok((restoring::restored(pid), result, kept.map_or(Next::End, Next::Program)))
+                    }
+                    Came::Not(answer) => Ok((answer, "CRIU failed".to_owned(), Next::End)),
+                }
             }
         }
     }

@@ -32,7 +32,6 @@ pub(crate) const IMAGES: &str = "images";
 pub(crate) const FILES: &str = "files";
 pub(crate) const DUMP_LOG: &str = "dump.log";
 /// That the images were made by the service: among them.
-#[cfg(feature = "service")]
 pub(crate) const SEAL: &str = "seal.json";
 /// What stands behind the names of files that are encrypted.
 const ENCRYPTED: &str = ".age";

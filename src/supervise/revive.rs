@@ -31,6 +31,7 @@ impl Runner<'_> {
                     cut: revived.cut,
                 });
                 let mut running = Running::new(revived.pid, start, beginning, self.restarts());
+                running.keeper = revived.keeper;
                 let relay = revived.relay.map(Relay::start).transpose();
                 running.relay =
                     relay.map_err(|source| Error::os("pass on what goes through a terminal", source))?;

@@ -8,7 +8,7 @@ use super::lineage::Beginning;
 use super::order::{OnTerm, Order};
 use super::policy::{End, Start};
 use crate::error::{Error, Result};
-use crate::restore::PassingOn;
+use crate::restore::{Keeper, PassingOn};
 use crate::store::status::{self, Attempt, Status};
 use crate::sys::pidfd::Stranger;
 use crate::sys::process::{self, Ended};
@@ -44,6 +44,8 @@ pub(super) struct Running {
     pub(super) restarts: usize,
     /// Held where we are not its parent.
     pub(super) stranger: Option<Stranger>,
+    /// Who has brought it back, where that isn't us.
+    pub(super) keeper: Option<Keeper>,
     /// What goes through a terminal that was made for it.
     pub(super) relay: Option<PassingOn>,
     /// What it says of itself, as far as we know.
@@ -75,6 +77,7 @@ impl Running {
             beginning,
             restarts,
             stranger: None,
+            keeper: None,
             relay: None,
             status: None,
             told: Vec::new(),
@@ -98,7 +101,7 @@ impl Running {
             if let Some(relay) = &mut self.relay {
                 relay.take_input().map_err(failed)?;
             }
-            let patience = if self.stranger.is_some() || self.leaving.is_some() { CLOSE_LOOK } else { LOOK };
+            let patience = if self.is_our_child() && self.leaving.is_none() { LOOK } else { CLOSE_LOOK };
             if let Some(taken) = signal::take(&held(), patience).map_err(failed)? {
                 self.act(taken, order, tell);
             }
@@ -107,12 +110,22 @@ impl Running {
         }
     }
 
+    /// Then a signal tells of its end.
+    fn is_our_child(&self) -> bool {
+        self.stranger.is_none() && self.keeper.is_none()
+    }
+
     fn look_for_the_end(&self) -> std::io::Result<Option<End>> {
         let of = |ended| match ended {
             Ended::Exited(status) => End::Exited(status),
             Ended::Signaled(signal) => End::Signaled(signal),
             Ended::Unknown => End::Unknown,
         };
+        if let Some(keeper) = &self.keeper {
+            while process::reap()?.is_some() {}
+            // Where the service is gone, so is the program.
+            return Ok(keeper.end().map_or(Some(End::Unknown), |ended| ended.map(of)));
+        }
         let Some(stranger) = &self.stranger else {
             // Whatever else has become our child, as an orphan, is reaped on the way.
             while let Some((pid, ended)) = process::reap()? {

@@ -134,6 +134,14 @@ pub(crate) fn receive(
     read(socket, LARGEST, 0)
 }
 
+/// Receives a message, whole, if there is one by now; else that is as a deadline that has passed.
+pub(crate) fn receive_what_is_there(socket: &impl AsFd) -> io::Result<Received> {
+    match wait(socket, PollFlags::POLLIN, Instant::now())? {
+        true => read(socket, LARGEST, 0),
+        false => Ok(Received::TimedOut),
+    }
+}
+
 /// Looks at the message that comes next, whole, and leaves it there for whoever receives it. A message that has been
 /// sent can't be changed any more. One of more than `largest` bytes is an error of the kind `InvalidData`.
 #[cfg(feature = "service")]

@@ -6,27 +6,37 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-/// Room for the control message of a few descriptors, aligned as its header has to be.
+/// The bytes of a control message with as many descriptors as the kernel takes (SCM_MAX_FD, 253).
+const ROOM: usize = 1032;
+
+/// Room for a control message, aligned as its header has to be.
 #[repr(C)]
 union Control {
     _header: libc::cmsghdr,
-    _bytes: [u8; 64],
+    _bytes: [u8; ROOM],
 }
 
-/// Sends one message that a descriptor goes along with. There has to be room for it.
-pub(crate) fn send(socket: &impl AsFd, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    let mut control = Control { _bytes: [0; 64] };
+/// Sends one message that descriptors go along with. There has to be room for it.
+pub(crate) fn send(socket: &impl AsFd, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let size = size_of_val(descriptors) as u32;
+    // SAFETY: plain numbers.
+    if unsafe { libc::CMSG_SPACE(size) } as usize > ROOM {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
+    }
+    let mut control = Control { _bytes: [0; ROOM] };
     with_header(message.as_ptr().cast_mut(), message.len(), &mut control, |header| {
-        let size = size_of::<RawFd>() as u32;
-        // SAFETY: the control buffer is aligned and larger than what one descriptor takes, so there is a first header,
-        // and room behind it for the number.
+        // SAFETY: the control buffer is aligned and not smaller than what the descriptors take, so there is a first header,
+        // and room behind it for the numbers.
         unsafe {
             header.msg_controllen = libc::CMSG_SPACE(size) as usize;
             let first = libc::CMSG_FIRSTHDR(header);
             (*first).cmsg_level = libc::SOL_SOCKET;
             (*first).cmsg_type = libc::SCM_RIGHTS;
             (*first).cmsg_len = libc::CMSG_LEN(size) as usize;
-            ptr::write_unaligned(libc::CMSG_DATA(first).cast::<RawFd>(), descriptor.as_raw_fd());
+            let numbers = libc::CMSG_DATA(first).cast::<RawFd>();
+            for (at, descriptor) in descriptors.iter().enumerate() {
+                ptr::write_unaligned(numbers.add(at), descriptor.as_raw_fd());
+            }
         }
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: the header leads to buffers that live until the call returns.
@@ -41,7 +51,7 @@ pub(crate) fn receive(socket: &impl AsFd, most: usize) -> io::Result<(Vec<u8>, V
     use std::os::fd::{FromRawFd, OwnedFd};
 
     let mut message = vec![0; most];
-    let mut control = Control { _bytes: [0; 64] };
+    let mut control = Control { _bytes: [0; ROOM] };
     let mut descriptors = Vec::new();
     let (start, length) = (message.as_mut_ptr(), message.len());
     let taken = with_header(start, length, &mut control, |header| {
@@ -104,7 +114,7 @@ mod tests {
     fn a_descriptor_comes_along_with_its_message() {
         let (ours, theirs) = message::pair().unwrap();
         let file = File::open("/proc/self/comm").unwrap();
-        send(&theirs, b"this one", file.as_fd()).unwrap();
+        send(&theirs, b"this one", &[file.as_fd()]).unwrap();
         drop(file);
         let (message, mut descriptors) = receive(&ours, 100).unwrap();
         assert_eq!((message.as_slice(), descriptors.len()), (b"this one".as_slice(), 1));

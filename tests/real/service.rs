@@ -5,6 +5,7 @@
 
 mod faults;
 mod hostile;
+mod restores;
 mod users;
 mod words;
 

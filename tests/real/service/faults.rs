@@ -126,7 +126,7 @@ fn a_program_that_ends_while_it_is_dumped_takes_its_criu_with_it() {
     eventually("nothing under way", || served.is_idle().then_some(()));
     assert_eq!((looks(&images), names(&images)), ((ONE, ONE, 0o700), vec![]));
     // A process hangs up before it is gone.
-    let words = ["the program ended while it was dumped", "the program has hung up"];
+    let words = ["the program ended before CRIU did", "the program has hung up"];
     let said = || words.iter().any(|words| served.service.output().contains(words)).then_some(());
     eventually("the reason in the audit", said);
 }

@@ -40,7 +40,11 @@ fn messages() -> Vec<Row> {
         said("a request that is cut off", &good[..good.len() / 2], is_none),
         said("one that is too long", &dump(&text(37, vec![b'x'; 20_000])), "too long"),
         said("one that is far too long", &[8; 60_000], "too long"),
-        said("a restore", &[number(1, 2), text(2, options(&[]))].concat(), "RESTORE isn't served"),
+        said(
+            "a restore with a dump's options",
+            &[number(1, 2), text(2, options(&[]))].concat(),
+            "isn't allowed here",
+        ),
         said("a pre-dump", &[number(1, 4), text(2, options(&[]))].concat(), "PRE_DUMP isn't served"),
         said("a single pre-dump", &number(1, 13), "SINGLE_PRE_DUMP isn't served"),
         said("a page server", &number(1, 5), "PAGE_SERVER isn't served"),

@@ -69,8 +69,13 @@ pub fn send(message: &[u8]) -> String {
 
 /// FOLDER with the descriptors of these files.
 pub fn with(files: &[&Path]) -> String {
+    with_message(&folder(), files)
+}
+
+/// A message with the descriptors of these files.
+pub fn with_message(message: &[u8], files: &[&Path]) -> String {
     let paths: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-    format!("with:{}:{}", hex(&folder()), paths.join(":"))
+    format!("with:{}:{}", hex(message), paths.join(":"))
 }
 
 pub fn hear() -> String {

@@ -1,0 +1,330 @@
+//! What a user gets back by the service, and what nobody gets.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::words::{hear, number, send as say, text, with_message};
+use super::{ONE, OTHER, Served, TERM, names};
+use crate::chain::follow;
+use crate::harness::{KILL, Restored, Subject, USR2, died_of, eventually, selfdump, send};
+
+/// A checkpoint of a user's `chain`, which has ended since; its process id.
+fn checkpoint(served: &Served, user: u32) -> (PathBuf, i32) {
+    let chain = served.launch(user, "chain").arg("3").start();
+    // What it prints goes on in a file that it can open again.
+    chown(served.lab.path(&format!("chain-{user}.out")), Some(user), None).unwrap();
+    let pid = chain.pid();
+    chain.wait_for("step 100");
+    chain.signal(USR2);
+    served.attempt(user, "chain", true);
+    chain.crash();
+    let [checkpoint] = &*served.checkpoints(user, "chain") else { panic!("one checkpoint") };
+    (checkpoint.clone(), pid)
+}
+
+/// `selfdump restore`, as a user who has nothing but the service.
+fn restore(served: &Served, user: u32, checkpoint: &Path) -> Subject {
+    start(served, user, &["restore", checkpoint.to_str().unwrap()])
+}
+
+/// `selfdump` as a user.
+fn start(served: &Served, user: u32, words: &[&str]) -> Subject {
+    let program = served.lab.path("selfdump");
+    if !program.exists() {
+        fs::copy(selfdump().get_program(), &program).unwrap();
+    }
+    served
+        .launch(user, "selfdump")
+        .env("TMPDIR", served.lab.path(&format!("run-{user}")))
+        .env_remove("SELFDUMP_NAME")
+        .args(words)
+        .start()
+}
+
+fn output(served: &Served, user: u32) -> String {
+    fs::read_to_string(served.lab.path(&format!("chain-{user}.out"))).unwrap()
+}
+
+fn comes_back(served: &Served, user: u32) {
+    let back = eventually("the second return", || output(served, user).find("restored chain/"));
+    eventually("steps after it", || output(served, user)[back..].contains("step").then_some(()));
+}
+
+fn status_of(pid: i32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{status}"));
+    line.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_users_own_program_comes_back_with_that_users_rights_and_no_others() {
+    let served = Served::new(&[]);
+    let (checkpoint, pid) = checkpoint(&served, ONE);
+    let restorer = restore(&served, ONE, &checkpoint);
+    let mut restored = Restored { restorer, pid };
+    restored.restorer.wait_for("restored");
+    comes_back(&served, ONE);
+    let all = format!("{ONE} {ONE} {ONE} {ONE}");
+    assert_eq!((status_of(pid, "Uid"), status_of(pid, "Gid")), (all.clone(), all));
+    assert_eq!(status_of(pid, "Groups"), "");
+    for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(status_of(pid, set), "0000000000000000", "{set}");
+    }
+    // What the set bounds, no program can be started with any more.
+    assert_eq!(status_of(pid, "NoNewPrivs"), "1");
+    let bounding = u64::from_str_radix(&status_of(pid, "CapBnd"), 16).unwrap();
+    assert_eq!(bounding & !(1 << 40 | 1 << 19 | 1 << 8), 0, "{bounding:x}");
+    assert_eq!(names(&served.lab.path("state/restores")), Vec::<String>::new());
+    served.service.wait_for("asked=restore result=\"restored process");
+    send(pid, KILL);
+    let status = restored.restorer.wait();
+    assert!(died_of(status, KILL), "{status}");
+    follow(&output(&served, ONE));
+    served.service.wait_for("result=\"ended by SIGKILL");
+    eventually("nothing under way", || served.is_idle().then_some(()));
+}
+
+#[test]
+fn signals_reach_the_program_and_its_next_checkpoint_comes_back_as_well() {
+    let served = Served::new(&[]);
+    let (first, pid) = checkpoint(&served, ONE);
+    let mut restored = Restored { restorer: restore(&served, ONE, &first), pid };
+    comes_back(&served, ONE);
+    restored.restorer.signal(USR2);
+    let next = eventually("another checkpoint", || {
+        served.checkpoints(ONE, "chain").into_iter().find(|one| *one != first)
+    });
+    restored.restorer.signal(TERM);
+    let status = restored.restorer.wait();
+    assert!(died_of(status, TERM), "{status}");
+    let mut restored = Restored { restorer: restore(&served, ONE, &next), pid };
+    eventually("a second life", || output(&served, ONE).contains("generation 2").then_some(()));
+    restored.restorer.signal(TERM);
+    restored.restorer.wait();
+    follow(&output(&served, ONE));
+}
+
+#[test]
+fn a_program_ends_with_its_restorer_and_with_the_service() {
+    for by_the_service in [false, true] {
+        let mut served = Served::new(&[]);
+        let (checkpoint, pid) = checkpoint(&served, ONE);
+        let mut restored = Restored { restorer: restore(&served, ONE, &checkpoint), pid };
+        comes_back(&served, ONE);
+        if by_the_service {
+            served.service.signal(TERM);
+            assert!(served.service.wait().success());
+            assert!(!restored.restorer.wait().success());
+        } else {
+            restored.restorer.signal(KILL);
+            restored.restorer.wait();
+            eventually("nothing under way", || served.is_idle().then_some(()));
+        }
+        eventually("the end of the program", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+    }
+}
+
+/// RESTORE with what the library tells, and a folder.
+fn asked(images: &Path, options: &[u8]) -> Vec<String> {
+    vec![with_message(&restore_of(options), &[images]), hear()]
+}
+
+fn restore_of(options: &[u8]) -> Vec<u8> {
+    [number(1, 2), text(2, [number(1, u64::MAX), options.to_vec()].concat())].concat()
+}
+
+fn good() -> Vec<u8> {
+    [number(7, 1), number(26, 1)].concat()
+}
+
+/// A copy of images, with their user's files.
+fn copy(served: &Served, user: u32, images: &Path, name: &str) -> PathBuf {
+    let to = served.images(user, name);
+    for file in names(images) {
+        fs::copy(images.join(&file), to.join(&file)).unwrap();
+        chown(to.join(&file), Some(user), Some(user)).unwrap();
+    }
+    to
+}
+
+#[test]
+fn images_that_the_service_has_not_sealed_are_refused_before_criu_starts() {
+    let served = Served::new(&["--requests-each", "100000"]);
+    let (mine, pid) = checkpoint(&served, ONE);
+    let (others, _) = checkpoint(&served, OTHER);
+    let (mine, others) = (mine.join("images"), others.join("images"));
+    let made = |name: &str| copy(&served, ONE, &mine, name);
+    let flip = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let flipped = made("flipped");
+    flip(&flipped.join(format!("core-{pid}.img")));
+    let page = made("page");
+    flip(&page.join("pages-1.img"));
+    let added = made("added");
+    fs::write(added.join("x.img"), "").unwrap();
+    chown(added.join("x.img"), Some(ONE), Some(ONE)).unwrap();
+    let removed = made("removed");
+    fs::remove_file(removed.join("stats-dump")).unwrap();
+    let linked = made("linked");
+    fs::remove_file(linked.join("pages-1.img")).unwrap();
+    symlink(mine.join("pages-1.img"), linked.join("pages-1.img")).unwrap();
+    let twice = made("twice");
+    fs::hard_link(twice.join("pages-1.img"), served.store(ONE).join("link")).unwrap();
+    let bare = made("bare");
+    fs::remove_file(bare.join("seal.json")).unwrap();
+    let garbage = made("garbage");
+    fs::write(garbage.join("seal.json"), "{}").unwrap();
+    // Another program's seal, and one that says that it is this user's.
+    let reused = copy(&served, ONE, &others, "reused");
+    let claimed = copy(&served, ONE, &others, "claimed");
+    let seal = fs::read_to_string(claimed.join("seal.json")).unwrap();
+    fs::write(claimed.join("seal.json"), seal.replace(&OTHER.to_string(), &ONE.to_string())).unwrap();
+    let swapped = made("swapped");
+    fs::copy(claimed.join("seal.json"), swapped.join("seal.json")).unwrap();
+    // One of another user that anybody can read.
+    let open = copy(&served, OTHER, &others, "open");
+    fs::set_permissions(served.store(OTHER), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&open, PermissionsExt::from_mode(0o755)).unwrap();
+
+    // Fields stand in the order of their numbers.
+    let arm = |field: u32, bytes: Vec<u8>| {
+        if field < 26 { [number(7, 1), bytes, number(26, 1)].concat() } else { [good(), bytes].concat() }
+    };
+    let inherited = |key: &str| text(27, [text(1, key), number(2, 4)].concat());
+    let not_sealed = "aren't those that this service has sealed";
+    let table: Vec<(&str, Vec<String>, &str)> = vec![
+        ("a bit of the registers", asked(&flipped, &good()), not_sealed),
+        ("a bit of the memory", asked(&page, &good()), not_sealed),
+        ("a file more", asked(&added, &good()), not_sealed),
+        ("a file less", asked(&removed, &good()), not_sealed),
+        ("a link", asked(&linked, &good()), "can't read the images"),
+        ("a file with another name", asked(&twice, &good()), "is no image of this dump"),
+        ("no seal", asked(&bare, &good()), "bear no seal"),
+        ("a seal that is none", asked(&garbage, &good()), "the seal is none"),
+        ("another user's checkpoint", asked(&reused, &good()), "the seal is for user 4200002"),
+        ("another user's that claims to be mine", asked(&claimed, &good()), not_sealed),
+        ("a seal of other images", asked(&swapped, &good()), not_sealed),
+        ("another user's folder", asked(&open, &good()), "belongs to user 4200002"),
+        ("no folder", vec![say(&restore_of(&good())), hear()], "0 descriptors came along instead of 1"),
+        ("two folders", vec![with_message(&restore_of(&good()), &[&mine, &mine]), hear()], "2 descriptors"),
+        ("a file", asked(&mine.join("seal.json"), &good()), "is no folder"),
+        ("a program to run", asked(&mine, &arm(22, text(22, "/bin/sh"))), "option exec_cmd isn't allowed"),
+        ("a file of settings", asked(&mine, &arm(51, text(51, "/x"))), "option config_file isn't allowed"),
+        ("another root", asked(&mine, &arm(13, text(13, "/"))), "option root isn't allowed"),
+        ("a namespace", asked(&mine, &arm(39, text(39, text(1, "net")))), "option join_ns isn't allowed"),
+        (
+            "a mount",
+            asked(&mine, &arm(23, text(23, [text(1, "a"), text(2, "b")].concat()))),
+            "option ext_mnt isn't",
+        ),
+        ("something left outside", asked(&mine, &arm(37, text(37, "mnt[]:m"))), "option external isn't"),
+        ("a path for the images", asked(&mine, &arm(68, text(68, "/etc"))), "option images_dir isn't"),
+        ("a folder to work in", asked(&mine, &arm(17, number(17, 1))), "option work_dir_fd isn't"),
+        (
+            "a file that is inherited",
+            asked(&mine, &arm(27, inherited("etc/shadow"))),
+            "inherit_fd names something",
+        ),
+        ("an unknown option", asked(&mine, &arm(99, number(99, 1))), "not written plainly"),
+    ];
+    let before = fs::read_dir(served.lab.path("state/restores")).unwrap().count();
+    let mut wrong = Vec::new();
+    for (name, operations, answer) in &table {
+        let heard = served.speak(ONE, operations);
+        if !heard.contains(answer) {
+            wrong.push(format!("{name}: {heard}"));
+        }
+        eventually(name, || served.is_idle().then_some(()));
+        assert_eq!(fs::read_dir(served.lab.path("state/restores")).unwrap().count(), before, "{name}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let said = served.service.output();
+    assert_eq!(said.matches("asked=restore result=\"restored").count(), 0, "{said}");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    println!("{} hostile restores refused", table.len());
+}
+
+/// The registers are forged and put back all the time. What comes back is what was sealed, or nothing.
+#[test]
+fn images_that_are_swapped_during_the_restore_are_refused_or_those_that_were_sealed() {
+    let served = Served::new(&["--requests-each", "100000"]);
+    let (checkpoint, pid) = checkpoint(&served, ONE);
+    let images = checkpoint.join("images");
+    let core = format!("core-{pid}.img");
+    let (good_one, bad_one) = (copy(&served, ONE, &images, "good"), copy(&served, ONE, &images, "bad"));
+    let mut bytes = fs::read(bad_one.join(&core)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(bad_one.join(&core), bytes).unwrap();
+    let [right, forged] = [&good_one, &bad_one].map(|folder| fs::read(folder.join(&core)).unwrap());
+    let target = images.join(&core);
+    let done = AtomicBool::new(false);
+    let (mut back, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // In place, so that it stays the same file.
+            let file = fs::OpenOptions::new().write(true).open(&target).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                file.write_all_at(&forged, 0).unwrap();
+                std::thread::sleep(Duration::from_micros(50));
+                file.write_all_at(&right, 0).unwrap();
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        });
+        for _ in 0..30 {
+            let heard = served.speak(ONE, &asked(&images, &good()));
+            // The speaker is gone by now, and its program with it.
+            eventually("nothing under way", || {
+                (served.is_idle() && !Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+            });
+            // Its number may not be free yet; the library tries again.
+            let is_taken = heard.contains("File exists");
+            let is_refused =
+                ["has sealed", "another size", "aren't whole"].iter().any(|why| heard.contains(why));
+            if is_refused {
+                refused += 1
+            } else if !is_taken {
+                back += 1
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let restored = served.service.output().matches("asked=restore result=\"restored process").count();
+    assert_eq!(restored, back, "{}", served.service.output());
+    assert!(refused > 0, "it was never met in the middle");
+    follow(&output(&served, ONE));
+    println!("swapped: {back} came back, {refused} refused");
+}
+
+#[test]
+fn the_exit_status_is_passed_on_and_a_file_that_is_kept_may_have_another_size() {
+    let served = Served::new(&[]);
+    fs::copy(crate::harness::program("ender"), served.lab.path("ender")).unwrap();
+    let end = served.store(ONE).join("end");
+    // Its output isn't appended to, and grows after the checkpoint.
+    let output = served.lab.path("run-4200001/out");
+    let line =
+        format!("exec {} {} > {}", served.lab.path("ender").display(), end.display(), output.display());
+    fs::copy("/bin/sh", served.lab.path("shell")).unwrap();
+    let ender = served.launch(ONE, "shell").env("SELFDUMP_NAME", "ender").arg("-c").arg(line).start();
+    chown(served.lab.path(&format!("shell-{ONE}.out")), Some(ONE), None).unwrap();
+    eventually("lines", || (fs::read_to_string(&output).ok()?.lines().count() > 5).then_some(()));
+    ender.signal(USR2);
+    served.attempt(ONE, "ender", true);
+    ender.crash();
+    fs::OpenOptions::new().append(true).open(&output).unwrap().write_all_at(b"", 0).unwrap();
+    let [checkpoint] = &*served.checkpoints(ONE, "ender") else { panic!("one checkpoint") };
+    let mut restorer = start(&served, ONE, &["restore", checkpoint.to_str().unwrap(), "--files", "keep:**"]);
+    restorer.wait_for("restored");
+    assert!(restorer.output().contains("kept"), "{}", restorer.output());
+    fs::write(&end, "").unwrap();
+    assert_eq!(restorer.wait().code(), Some(7), "{}", restorer.output());
+    served.service.wait_for("ended with status 7");
+}
