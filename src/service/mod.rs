@@ -201,22 +201,23 @@ fn accept(service: &Service, listener: &Listener) {
 fn working_criu(named: Option<&Path>) -> Result<(PathBuf, Version)> {
     let mut failed = None;
     for program in criu::programs(named)? {
-        let tried = ensure_roots(&program).and_then(|()| {
+        let tried = roots_own(&program).and_then(|program| {
             let connection = Connection::child(&program, &[], None, PATIENCE)?;
             let version = criu::supported_version(&connection, &program, None);
             connection.end();
-            version
+            version.map(|version| (program, version))
         });
         match tried {
-            Ok(version) => return Ok((program, version)),
+            Ok(found) => return Ok(found),
             Err(error) => failed = Some(error),
         }
     }
     Err(failed.unwrap_or_else(|| Error::new(ErrorKind::NoCriu, "no criu was found")))
 }
 
-/// Who can change the program can have what they like run with its rights, and who can't get there can't start it.
-fn ensure_roots(program: &Path) -> Result<()> {
+/// Where a program really is, by which it is started from then on: no link and no PATH is asked once more. Who can change
+/// it can have what they like run with its rights, and who can't get there can't start it.
+fn roots_own(program: &Path) -> Result<PathBuf> {
     criu::check_trust(program)?;
     let program = program.canonicalize().map_err(|source| Error::io("find", program, source))?;
     for path in program.ancestors() {
@@ -229,7 +230,7 @@ fn ensure_roots(program: &Path) -> Result<()> {
             .with_hint("CRIU acts as the user whose program it dumps: have it where all users get to, or name another one with --criu"));
         }
     }
-    Ok(())
+    Ok(program)
 }
 
 fn listen(socket: &Path) -> Result<Listener> {
