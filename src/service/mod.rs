@@ -34,7 +34,7 @@ use crate::criu::{self, Connection, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::credentials::{self, Capability};
 use crate::sys::listener::{Listener, first_ready};
-use crate::sys::{disk, message, process, signal};
+use crate::sys::{disk, machine, message, process, signal};
 use journal::Journal;
 use limits::Ledger;
 use seal::Key;
@@ -46,7 +46,7 @@ pub const LOCK_GROUP: u32 = 4_294_900_000;
 /// Where the service keeps its key and its journal.
 pub const STATE: &str = "/var/lib/selfdump/service";
 
-/// What the service itself needs: to act as others and give them what CRIU needs (`CRIUS`), to take their folders and
+/// What the service itself needs: to act as others and give them what CRIU needs (`TO_DUMP`), to take their folders and
 /// give them back, to look into those, and to end a CRIU that runs as somebody else.
 const OWN: [Capability; 9] = [
     Capability::Chown,
@@ -60,8 +60,20 @@ const OWN: [Capability; 9] = [
     Capability::CheckpointRestore,
 ];
 
-/// What a CRIU that isn't root's needs for a dump.
-const CRIUS: [Capability; 3] = [Capability::CheckpointRestore, Capability::SysPtrace, Capability::Setpcap];
+/// What a CRIU that isn't root's gets for a dump, whose program it isn't the parent of.
+const TO_DUMP: [Capability; 3] = [Capability::CheckpointRestore, Capability::Setpcap, Capability::SysPtrace];
+
+/// What one needs for a restore. Whoever came by these could trace nobody but those that the user may trace anyway.
+const TO_RESTORE: [Capability; 2] = [Capability::CheckpointRestore, Capability::Setpcap];
+
+/// What one gets for a restore. Where the kernel (Yama) lets nobody be traced but by an ancestor it needs more: the program
+/// is the service's child, and not CRIU's.
+fn to_restore() -> &'static [Capability] {
+    match machine::ptrace_scope() {
+        None | Some(0) => &TO_RESTORE,
+        Some(_) => &TO_DUMP,
+    }
+}
 
 /// How long CRIU may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(30);

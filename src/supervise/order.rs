@@ -155,6 +155,7 @@ impl Order {
     pub(super) fn restore_options(&self) -> Result<restore::Options> {
         let (_, mut options) = restore::from_environment(Some(&self.settings.dir))?;
         options.criu.clone_from(&self.settings.criu);
+        options.service.clone_from(&self.settings.service);
         options.timeout = self.settings.timeout;
         options.files.clone_from(&self.settings.files);
         options.identities.clone_from(&self.identities);

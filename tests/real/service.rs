@@ -6,6 +6,7 @@
 mod faults;
 mod hostile;
 mod restores;
+mod runs;
 mod users;
 mod words;
 

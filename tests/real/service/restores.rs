@@ -12,7 +12,7 @@ use crate::chain::follow;
 use crate::harness::{KILL, Restored, Subject, USR2, died_of, eventually, selfdump, send};
 
 /// A checkpoint of a user's `chain`, which has ended since; its process id.
-fn checkpoint(served: &Served, user: u32) -> (PathBuf, i32) {
+pub fn checkpoint(served: &Served, user: u32) -> (PathBuf, i32) {
     let chain = served.launch(user, "chain").arg("3").start();
     // What it prints goes on in a file that it can open again.
     chown(served.lab.path(&format!("chain-{user}.out")), Some(user), None).unwrap();
@@ -26,12 +26,12 @@ fn checkpoint(served: &Served, user: u32) -> (PathBuf, i32) {
 }
 
 /// `selfdump restore`, as a user who has nothing but the service.
-fn restore(served: &Served, user: u32, checkpoint: &Path) -> Subject {
+pub fn restore(served: &Served, user: u32, checkpoint: &Path) -> Subject {
     start(served, user, &["restore", checkpoint.to_str().unwrap()])
 }
 
 /// `selfdump` as a user.
-fn start(served: &Served, user: u32, words: &[&str]) -> Subject {
+pub fn start(served: &Served, user: u32, words: &[&str]) -> Subject {
     let program = served.lab.path("selfdump");
     if !program.exists() {
         fs::copy(selfdump().get_program(), &program).unwrap();
@@ -44,11 +44,11 @@ fn start(served: &Served, user: u32, words: &[&str]) -> Subject {
         .start()
 }
 
-fn output(served: &Served, user: u32) -> String {
+pub fn output(served: &Served, user: u32) -> String {
     fs::read_to_string(served.lab.path(&format!("chain-{user}.out"))).unwrap()
 }
 
-fn comes_back(served: &Served, user: u32) {
+pub fn comes_back(served: &Served, user: u32) {
     let back = eventually("the second return", || output(served, user).find("restored chain/"));
     eventually("steps after it", || output(served, user)[back..].contains("step").then_some(()));
 }

@@ -1,0 +1,72 @@
+//! `selfdump run` of a user who has nothing but the service.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use super::restores::start;
+use super::{ONE, Served, TERM};
+use crate::chain::follow;
+use crate::harness::{KILL, Subject, eventually, send};
+
+/// A runner, and its program.
+struct Run {
+    runner: Subject,
+    events: std::path::PathBuf,
+}
+
+impl Run {
+    fn of_chain(served: &Served, options: &[&str]) -> Run {
+        let events = served.lab.path(&format!("run-{ONE}/events"));
+        let (json, chain) = (format!("--json={}", events.display()), served.lab.path("chain"));
+        let words = [&["run", &json], options, &["--", chain.to_str().unwrap(), "3"]].concat();
+        let runner = start(served, ONE, &words);
+        // What the program prints goes on in a file that its user can open again.
+        chown(served.lab.path(&format!("selfdump-{ONE}.out")), Some(ONE), None).unwrap();
+        Run { runner, events }
+    }
+
+    fn all(&self, kind: &str) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(&self.events).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let events = whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"));
+        events.filter(|event: &serde_json::Value| event["event"] == kind).collect()
+    }
+
+    /// Waits for the `count`th event of a kind.
+    fn wait_for(&self, kind: &str, count: usize) -> serde_json::Value {
+        eventually(&format!("{kind} {count}, in {}", self.runner.output()), || {
+            self.all(kind).into_iter().nth(count - 1)
+        })
+    }
+
+    fn pid(&self) -> i32 {
+        self.wait_for("started", 1)["pid"].as_i64().unwrap() as i32
+    }
+}
+
+fn is_gone(pid: i32) -> Option<()> {
+    (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+}
+
+#[test]
+fn a_program_that_is_killed_comes_back_by_the_service_each_time() {
+    let served = Served::new(&["--requests-each", "100000"]);
+    let mut run =
+        Run::of_chain(&served, &["--every", "200ms", "--restarts", "unlimited", "--backoff", "0"]);
+    let pid = run.pid();
+    for round in 1..=10 {
+        let before = run.all("saved").len();
+        run.wait_for("saved", before + 1);
+        send(pid, KILL);
+        let ended = run.wait_for("ended", round);
+        assert_eq!(ended["life"]["end"]["signaled"], KILL, "{ended}");
+        assert_eq!(run.wait_for("restored", round)["pid"], pid, "{}", run.runner.output());
+    }
+    let said = served.service.output();
+    assert_eq!(said.matches("asked=restore result=\"restored process").count(), 10, "{said}");
+    run.runner.signal(TERM);
+    run.runner.wait();
+    eventually("the end of the program", || is_gone(pid));
+    follow(&run.runner.output());
+}
