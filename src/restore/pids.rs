@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::manifest::Manifest;
 use crate::store::status::Status;
+use crate::sys::process;
 use crate::sys::procfs::{self, Stat};
 
 /// How long one that has ended may take to be reaped by its parent.
@@ -20,26 +21,35 @@ pub(super) fn wait_until_free(manifest: &Manifest) -> Result<()> {
     let ids: Vec<i32> =
         manifest.processes.iter().flat_map(|process| process.threads.iter().copied()).collect();
     let started = Instant::now();
-    while let Some((id, pid, holder)) = holder_of_one(&ids) {
-        let patience = if holder.is_ending { REAPING } else { ENDING };
-        if started.elapsed() > patience {
-            return Err(taken(manifest, id, pid, &holder));
+    while let Some(id) = ids.iter().copied().find(|&id| !is_free(id)) {
+        let holder = holder_of(id);
+        let is_ending = holder.as_ref().is_none_or(|(_, stat)| stat.is_ending);
+        if started.elapsed() > if is_ending { REAPING } else { ENDING } {
+            return Err(holder.map_or_else(|| hidden(id), |(pid, stat)| taken(manifest, id, pid, &stat)));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
 
-/// One of the ids that isn't free, and the process that has it: as its own, or as that of its group or
-/// session, which the kernel keeps for as long as there is a member.
-fn holder_of_one(ids: &[i32]) -> Option<(i32, i32, Stat)> {
-    let own = ids.iter().find_map(|&id| Some((id, id, procfs::stat(id).ok()?)));
-    own.or_else(|| {
-        procfs::stats().find_map(|(pid, stat)| {
-            let id = [stat.group, stat.session].into_iter().find(|id| ids.contains(id))?;
-            Some((id, pid, stat))
-        })
-    })
+/// Where that can't be known, CRIU finds out.
+fn is_free(id: i32) -> bool {
+    process::is_free(id).unwrap_or(true)
+}
+
+/// The process that has an id: as its own, or as that of its group or session, which the kernel keeps for as long as there
+/// is a member. None is seen where it is just being reaped.
+fn holder_of(id: i32) -> Option<(i32, Stat)> {
+    let own = procfs::stat(id).ok().map(|stat| (id, stat));
+    own.or_else(|| procfs::stats().find(|(_, stat)| [stat.group, stat.session].contains(&id)))
+}
+
+fn hidden(id: i32) -> Error {
+    Error::new(
+        ErrorKind::PidTaken,
+        format!("the program needs the process id {id}, which somebody has whom /proc doesn't show here"),
+    )
+    .with_hint("look as root who has it, as its own or as that of its group or session, and end it, then restore again")
 }
 
 /// Whether what runs now came back from a checkpoint of the same instance.

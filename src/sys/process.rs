@@ -71,6 +71,19 @@ pub(crate) fn group_of(pid: i32) -> Option<i32> {
     unistd::getpgid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw)
 }
 
+/// Whether a process id can be given to a new process: no process, thread, group or session has it. `/proc` doesn't tell:
+/// a process is gone from there while its parent is still about to reap it, and others may be hidden from us.
+pub(crate) fn is_free(pid: i32) -> io::Result<bool> {
+    let (pipe, _) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    // Nothing is ever signalled for this pipe; whom it would be for is looked up among the numbers themselves.
+    // SAFETY: plain numbers.
+    match Errno::result(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETOWN, pid) }) {
+        Ok(_) => Ok(false),
+        Err(Errno::ESRCH) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Moves a descriptor of ours away from 0, 1 and 2, which a daemon may have closed: what it prints all the
 /// same must not go to us.
 pub(crate) fn off_the_streams(descriptor: OwnedFd) -> io::Result<OwnedFd> {
@@ -188,5 +201,33 @@ fn wait_for(pid: i32, flags: WaitPidFlag) -> io::Result<Option<Ended>> {
         // The program's own waitpid(-1) came first: gone is all that we wanted to know.
         Err(Errno::ECHILD) => Ok(Some(Ended::Unknown)),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_free_when_its_process_was_reaped_and_its_group_is_gone() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 1000 >&- & echo $!"]).stdout(Stdio::piped()).process_group(0);
+        let child = shell.spawn().unwrap();
+        let pid = child.id() as i32;
+        see_the_end(pid).unwrap();
+        assert!(!is_free(pid).unwrap(), "nobody has waited for it");
+        let left = child.wait_with_output().unwrap().stdout;
+        assert!(!is_free(pid).unwrap(), "it still is a group");
+        let left = String::from_utf8(left).unwrap().trim().parse().unwrap();
+        super::super::signal::kill(left).unwrap();
+        let since = Instant::now();
+        while !is_free(pid).unwrap() {
+            assert!(since.elapsed() < Duration::from_secs(60), "somebody else is to reap an orphan");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

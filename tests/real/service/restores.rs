@@ -265,6 +265,8 @@ fn images_that_are_swapped_during_the_restore_are_refused_or_those_that_were_sea
     fs::write(bad_one.join(&core), bytes).unwrap();
     let [right, forged] = [&good_one, &bad_one].map(|folder| fs::read(folder.join(&core)).unwrap());
     let target = images.join(&core);
+    let counted =
+        |result: &str| served.service.output().matches(&format!("asked=restore result=\"{result}")).count();
     let done = AtomicBool::new(false);
     let (mut back, mut refused) = (0, 0);
     std::thread::scope(|scope| {
@@ -280,24 +282,21 @@ fn images_that_are_swapped_during_the_restore_are_refused_or_those_that_were_sea
         });
         for _ in 0..30 {
             let heard = served.speak(ONE, &asked(&images, &good()));
-            // The speaker is gone by now, and its program with it.
-            eventually("nothing under way", || {
-                (served.is_idle() && !Path::new(&format!("/proc/{pid}")).exists()).then_some(())
-            });
-            // Its number may not be free yet; the library tries again.
-            let is_taken = heard.contains("File exists");
             let is_refused =
                 ["has sealed", "another size", "aren't whole"].iter().any(|why| heard.contains(why));
             if is_refused {
                 refused += 1
-            } else if !is_taken {
-                back += 1
+            } else {
+                back += 1;
+                // The speaker is gone by now, and its program with it. It is said when its number is free.
+                eventually("the end of the program", || {
+                    (counted("ended with its restorer") == back).then_some(())
+                });
             }
         }
         done.store(true, Ordering::Relaxed);
     });
-    let restored = served.service.output().matches("asked=restore result=\"restored process").count();
-    assert_eq!(restored, back, "{}", served.service.output());
+    assert_eq!(counted("restored process"), back, "{}", served.service.output());
     assert!(refused > 0, "it was never met in the middle");
     follow(&output(&served, ONE));
     println!("swapped: {back} came back, {refused} refused");

@@ -52,8 +52,7 @@ fn is_gone(pid: i32) -> Option<()> {
 #[test]
 fn a_program_that_is_killed_comes_back_by_the_service_each_time() {
     let served = Served::new(&["--requests-each", "100000"]);
-    let mut run =
-        Run::of_chain(&served, &["--every", "200ms", "--restarts", "unlimited", "--backoff", "0"]);
+    let mut run = Run::of_chain(&served, &["--every", "200ms", "--restarts", "unlimited", "--backoff", "0"]);
     let pid = run.pid();
     for round in 1..=10 {
         let before = run.all("saved").len();
