@@ -85,13 +85,12 @@ impl Drop for Guard {
 /// Where standard input can't be read, or isn't from a restorer.
 pub fn stand() -> Result<()> {
     let failed = |source| Error::os("watch over a restored program", source);
-    let born = procfs::stat(process::id()).map_err(failed)?.start_ticks;
     let mut pid = NOBODY;
     while let Some(told) = next().map_err(failed)? {
         pid = told;
     }
     if pid != NOBODY {
-        end(pid, born);
+        end(pid).map_err(failed)?;
     }
     // Of a restorer that was killed; one that has ended by itself has left nothing.
     plain::sweep();
@@ -109,18 +108,20 @@ fn next() -> io::Result<Option<i32>> {
     }
 }
 
-/// Only a process that has begun since the guard has is the program. It may not even have: CRIU, which is killed with
-/// the restorer, may be about to make it.
-fn end(pid: i32, born: u64) {
+/// Ends the program, or what there is of it. Only a process that has begun since this one has is the program. It may not
+/// even have: CRIU, which is killed with the restorer or with a service, may be about to make it.
+pub(super) fn end(pid: i32) -> io::Result<()> {
+    let born = procfs::stat(process::id())?.start_ticks;
     let started = Instant::now();
     while started.elapsed() < AFTERMATH {
         let is_there = |stat: procfs::Stat| !stat.is_ending && stat.start_ticks >= born;
         if procfs::stat(pid).is_ok_and(is_there) {
             end_tree(pid);
-            return;
+            break;
         }
         thread::sleep(Duration::from_millis(20));
     }
+    Ok(())
 }
 
 /// Ends a process and all its descendants; who they were.

@@ -65,10 +65,21 @@ pub(super) fn ask(
     request.sibling = !options.detached;
     let inherited: Vec<BorrowedFd<'_>> =
         reconnected.descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
-    let (pid, kept) = service.restore_guarded(&request, &inherited, sizes, &work.join(&request.log_file))?;
-    let pid = the_same(pid, manifest.pid())?;
+    let restored = service.restore_guarded(&request, &inherited, sizes, &work.join(&request.log_file));
+    let restored = restored.and_then(|(pid, kept)| the_same(pid, manifest.pid()).map(|pid| (pid, kept)));
+    let (pid, kept) = restored.inspect_err(|error| end_halfway(manifest, error))?;
     let keeper = || Keeper { kept, pid, process: Stranger::hold(pid).ok() };
     Ok((pid, (!options.detached).then(keeper)))
+}
+
+/// A service that is killed takes its CRIU with it, but not what that has made by then: this ends as well. Its number was
+/// free before, so whoever has it now is that.
+fn end_halfway(manifest: &Manifest, error: &Error) {
+    if error.kind() == ErrorKind::ServiceDied {
+        if let Err(error) = guard::end(manifest.pid()) {
+            log::warn!("what the service has left of the program may still be there: {error}");
+        }
+    }
 }
 
 fn lacking(what: &str) -> Error {

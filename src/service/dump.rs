@@ -9,6 +9,7 @@ use super::talk::Client;
 use super::{Service, TO_DUMP};
 use crate::criu::request::{Refusal, Why};
 use crate::frozen::Bytes;
+use crate::restore::end_tree;
 use crate::sys::credentials::{Capability, Identity};
 use crate::sys::folder::Held;
 use crate::sys::listener::first_ready_or_hung_up;
@@ -162,6 +163,11 @@ impl Worker {
     /// When it was started, as `/proc` tells it.
     pub(super) fn born(&self) -> u64 {
         procfs::stat(self.pid).map_or(u64::MAX, |stat| stat.start_ticks)
+    }
+
+    /// Ends it with all that it has started, wherever that is by now: a program that isn't to be our child is its own.
+    pub(super) fn end(self) {
+        end_tree(self.pid);
     }
 
     /// It has ended, and what is in its process group is no helper of its own.

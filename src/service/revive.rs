@@ -84,13 +84,13 @@ pub(super) fn restore(
     // What is in the folder from now on is nobody's business.
     drop(folder);
     let expected = copy.make_ready(wanted, user, client.peer.group)?;
-    work(service, client, wanted, &copy, &descriptors, (expected, deadline)).map(|came| match came {
+    match work(service, client, wanted, &copy, &descriptors, (expected, deadline))? {
         Ok(pid) => {
-            let kept = wanted.is_kept().then(|| Program::hold(pid));
-            Came::Back { pid, kept: kept.flatten(), sealed }
+            let kept = wanted.is_kept().then(|| Program::hold(pid)).transpose()?;
+            Ok(Came::Back { pid, kept, sealed })
         }
-        Err(answer) => Came::Not(answer),
-    })
+        Err(answer) => Ok(Came::Not(answer)),
+    }
 }
 
 /// Has CRIU restore the copy: the program's process id, or what CRIU has said instead.
@@ -121,15 +121,15 @@ fn work(
         // A program of a shell's is in CRIU's own process group.
         Ok(Ok(_)) => worker.part(),
         _ => {
-            drop(worker);
+            worker.end();
             end_halfway(expected, client.peer.user, born);
         }
     }
     came
 }
 
-/// Ends what a CRIU that failed has left: its first process is our child, and the others are that one's. It has begun
-/// since CRIU has, and is the user's own; anything else of that number is something else.
+/// Ends what a CRIU that failed has left of a program that was to be our child: the others are that one's children. It has
+/// begun since CRIU has, and is the user's own; anything else of that number is something else.
 fn end_halfway(pid: i32, user: u32, born: u64) {
     let is_left = procfs::stat(pid)
         .is_ok_and(|stat| stat.parent == process::id() && stat.start_ticks >= born)
@@ -207,8 +207,13 @@ pub(super) struct Program {
 }
 
 impl Program {
-    fn hold(pid: i32) -> Option<Program> {
-        Stranger::hold(pid).map(|process| Program { pid, process }).ok()
+    /// One that can't be held on to can't be watched, and ends.
+    fn hold(pid: i32) -> Result<Program, Refusal> {
+        Stranger::hold(pid).map(|process| Program { pid, process }).map_err(|error| {
+            end_tree(pid);
+            let _ = process::wait(pid);
+            failed("hold on to the program", &error)
+        })
     }
 
     /// Waits for its end, for as long as its restorer does: how it ended; none where it was ended for that.

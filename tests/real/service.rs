@@ -3,7 +3,9 @@
 //! The users are numbers that nobody has. Their programs lie in the lab, since the target folder may be where only its
 //! owner gets to.
 
+mod ends;
 mod faults;
+mod forged;
 mod hostile;
 mod restores;
 mod runs;
@@ -109,14 +111,18 @@ impl Served {
         attempt
     }
 
-    /// Everything that the service still has under way.
+    /// The worker that runs as a user for the service, or the program that it has brought back.
+    fn worker(&self) -> Option<i32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.service.pid())).ok()?.flatten();
+        tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+            .find_map(|children| children.split_whitespace().next()?.parse().ok())
+    }
+
+    /// Whether nothing is under way.
     fn is_idle(&self) -> bool {
-        let pid = self.service.pid();
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let children =
-            |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
         let locked = fs::read_dir(self.lab.path("state/locked")).into_iter().flatten().count();
-        tasks.map(children).all(|children| children.trim().is_empty()) && locked == 0
+        self.worker().is_none() && locked == 0
     }
 }
 
@@ -128,9 +134,11 @@ fn start(lab: &Lab, criu: &Path, options: &[&str]) -> Subject {
     let mut command = selfdump();
     command.arg("service").arg("--socket").arg(socket(lab)).arg("--criu").arg(criu);
     command.arg("--state").arg(lab.path("state")).args(options);
+    let listened =
+        || fs::read_to_string(lab.path("service.out")).unwrap_or_default().matches("listens at").count();
+    let before = listened();
     let service = lab.launch(command, "service").start();
-    eventually("a service that listens", || socket(lab).exists().then_some(()));
-    service.wait_for("listens at");
+    eventually("a service that listens", || (listened() > before).then_some(()));
     service
 }
 

@@ -52,17 +52,6 @@ fn goes_on(chain: &Subject) {
     eventually("more steps", || (steps() > before).then_some(()));
 }
 
-/// The worker that runs as a user for the service.
-fn worker(served: &Served) -> i32 {
-    let pid = served.service.pid();
-    eventually("a worker", || {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
-        tasks
-            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
-            .find_map(|children| children.split_whitespace().next()?.parse().ok())
-    })
-}
-
 #[test]
 fn a_criu_that_hangs_ends_at_the_deadline_and_the_program_goes_on() {
     let (_folder, hangs) = false_criu(HANGS);
@@ -195,7 +184,7 @@ fn what_a_killed_service_has_left_locked_is_given_back_by_the_next_one() {
     let (_folder, hangs) = false_criu(HANGS);
     let mut served = Served::by(&hangs, &[]);
     let (chain, images) = being_dumped(&served);
-    let worker = worker(&served);
+    let worker = eventually("a worker", || served.worker());
     // The draft's owner would remove it as soon as the connection ends.
     chain.signal(19);
     served.service.signal(KILL);
@@ -220,7 +209,7 @@ fn the_user_can_neither_look_into_its_worker_nor_into_the_locked_folder() {
     let (_folder, hangs) = false_criu(HANGS);
     let served = Served::by(&hangs, &["--deadline", "20s"]);
     let (_chain, images) = being_dumped(&served);
-    let worker = worker(&served);
+    let worker = eventually("a worker", || served.worker());
     let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
     for line in [
         format!("Uid:\t{ONE}\t{ONE}\t{ONE}\t{ONE}"),

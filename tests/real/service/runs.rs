@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
-use std::path::Path;
 
+use super::ends::is_gone;
 use super::restores::start;
 use super::{ONE, Served, TERM};
 use crate::chain::follow;
@@ -43,10 +43,6 @@ impl Run {
     fn pid(&self) -> i32 {
         self.wait_for("started", 1)["pid"].as_i64().unwrap() as i32
     }
-}
-
-fn is_gone(pid: i32) -> Option<()> {
-    (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
 }
 
 #[test]
