@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Settings};
+use crate::criu::request::{self, Asked};
+use crate::criu::restoring::Wanted;
 use crate::criu::{Connection, DumpOptions, RestoreOptions};
 use crate::frozen::Needs;
 use crate::store::manifest::{self, Manifest};
@@ -48,6 +50,20 @@ pub fn answer(question: u8, answer: &[u8]) {
         }
         message::receive(theirs, Instant::now() + SOON, || true).expect("the question");
     });
+}
+
+/// A request to the service for many users: it is refused with a reason, or says nothing that was not understood.
+pub fn request(bytes: &[u8]) {
+    let asked = match request::read(bytes) {
+        Ok(asked) => asked,
+        Err(reason) => return assert!(!reason.is_empty()),
+    };
+    let again = request::again(bytes);
+    assert_eq!((again.as_slice(), request::read(&again)), (bytes, Ok(asked)));
+    if asked == Asked::Restore {
+        let wanted = Wanted::read(bytes).expect("a restore that is allowed");
+        assert!(wanted.is_what_criu_is_told(), "{wanted:?}");
+    }
 }
 
 /// A manifest, with or without a checksum that is right: it is refused, or read as it would be written again.

@@ -146,6 +146,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Asked, String> {
     }
 }
 
+/// The same request, as it is written by us.
+#[cfg(fuzzing)]
+pub(crate) fn again(bytes: &[u8]) -> Vec<u8> {
+    Request::decode(bytes).expect("what was read before").encode_to_vec()
+}
+
 /// Why a kind of request isn't served.
 fn unavailable(kind: RequestKind, number: i32) -> String {
     let why = match kind {

@@ -155,6 +155,18 @@ pub(crate) mod served {
             self.options.rst_sibling == Some(true)
         }
 
+        /// Whether CRIU is told what was asked for, and nothing else but where the copy and its log are, and as whom it acts.
+        #[cfg(any(test, fuzzing))]
+        pub(crate) fn is_what_criu_is_told(&self) -> bool {
+            let told = Request::decode(self.for_criu().as_slice()).expect("what we wrote").opts;
+            let told = told.unwrap_or_default();
+            let mut asked = self.options.clone();
+            asked.inherit_fd.iter_mut().zip(&told.inherit_fd).for_each(|(one, told)| one.fd = told.fd);
+            let (images_dir, log_file, log_level) = (None, None, None);
+            let told = Options { images_dir, log_file, log_level, ..told };
+            asked == Options { unprivileged: None, manage_cgroups_mode: None, ..told }
+        }
+
         /// How many descriptors are to come along beside the folder.
         pub(crate) fn inherited(&self) -> usize {
             self.options.inherit_fd.len()
@@ -228,5 +240,31 @@ pub(crate) mod served {
             let kind = RequestKind::Restore as i32;
             Response { kind, cr_errno, cr_errmsg, log: Some(log), ..Response::default() }.encode_to_vec()
         })
+    }
+}
+
+#[cfg(all(test, feature = "service"))]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::served::Wanted;
+    use super::*;
+    use crate::criu::request::{Asked, read};
+    use crate::frozen::Needs;
+
+    #[test]
+    fn what_the_library_asks_for_is_allowed_and_is_what_criu_is_told() {
+        let needs = Needs { file_locks: true, ..Needs::default() };
+        let folder = fs::File::open("/").unwrap();
+        let mut options = RestoreOptions::new(folder.as_fd(), folder.as_fd(), needs);
+        (options.sibling, options.cpu_features, options.leave_stopped) = (true, Some(2), true);
+        options.inherit = vec![("pipe:[4711]".to_owned(), 4), ("tty[8803:18]".to_owned(), 5)];
+        let sizes = vec![FileSize { path: b"/a file".to_vec(), size: 17 }];
+        let opts = Some(taken(&options.encode().unwrap()));
+        let ask = Request { opts, sizes, ..request(RequestKind::Restore) }.encode_to_vec();
+        assert_eq!(read(&ask), Ok(Asked::Restore));
+        let wanted = Wanted::read(&ask).unwrap();
+        assert!(wanted.is_what_criu_is_told() && wanted.is_kept());
+        assert_eq!((wanted.inherited(), wanted.sizes[Path::new("/a file")]), (2, Bytes(17)));
     }
 }

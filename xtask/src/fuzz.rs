@@ -36,10 +36,11 @@ enum Seeds {
 }
 
 /// Each has its file in `fuzz/fuzz_targets`, and is named in `fuzz/Cargo.toml`.
-const TARGETS: [(&str, Seeds); 5] = [
+const TARGETS: [(&str, Seeds); 6] = [
     ("image", Seeds::ImagesByKind),
     ("dump", Seeds::ImagesByName),
     ("answer", Seeds::Own),
+    ("request", Seeds::Own),
     ("manifest", Seeds::Manifest),
     ("settings", Seeds::Own),
 ];

@@ -1,10 +1,11 @@
 //! What a user gets back by the service.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::{ONE, Served, TERM, names};
+use super::{ONE, OTHER, Served, TERM, names};
 use crate::chain::follow;
 use crate::harness::{KILL, Restored, Subject, USR2, died_of, eventually, selfdump, send};
 
@@ -128,4 +129,61 @@ fn the_exit_status_is_passed_on_and_a_file_that_is_kept_may_have_another_size() 
     fs::write(&end, "").unwrap();
     assert_eq!(restorer.wait().code(), Some(7), "{}", restorer.output());
     served.service.wait_for("ended with status 7");
+}
+
+/// The images that the service has sealed were encrypted by the program, and are what they were when they are opened.
+#[test]
+fn an_encrypted_checkpoint_comes_back_by_the_service_as_well() {
+    let served = Served::new(&[]);
+    let key = served.lab.path(&format!("run-{ONE}/key"));
+    crate::harness::succeeds(Command::new("age-keygen").arg("-o").arg(&key));
+    chown(&key, Some(ONE), Some(ONE)).unwrap();
+    let recipient = crate::harness::succeeds(Command::new("age-keygen").arg("-y").arg(&key));
+    let chain = served.launch(ONE, "chain").arg("3").env("SELFDUMP_ENCRYPT_TO", recipient.trim());
+    let chain = chain.start();
+    chown(served.lab.path(&format!("chain-{ONE}.out")), Some(ONE), None).unwrap();
+    let pid = chain.pid();
+    chain.wait_for("step 100");
+    chain.signal(USR2);
+    served.attempt(ONE, "chain", true);
+    chain.crash();
+    let [checkpoint] = &*served.checkpoints(ONE, "chain") else { panic!("one checkpoint") };
+    let images = names(&checkpoint.join("images"));
+    assert!(images.contains(&"seal.json.age".to_owned()), "{images:?}");
+    assert!(images.iter().all(|name| name.ends_with(".age")), "{images:?}");
+    let words = ["restore", checkpoint.to_str().unwrap(), "--identity", key.to_str().unwrap()];
+    let mut restored = Restored { restorer: start(&served, ONE, &words), pid };
+    restored.restorer.wait_for("selfdump: restored");
+    comes_back(&served, ONE);
+    served.service.wait_for("asked=restore result=\"restored process");
+    restored.restorer.signal(TERM);
+    restored.restorer.wait();
+    follow(&output(&served, ONE));
+}
+
+/// Who may read another's checkpoint may not have it run, whatever is said of trust: neither the restorer nor the service
+/// does it.
+#[test]
+fn another_users_checkpoint_is_not_restored_whoever_trusts_it() {
+    let served = Served::new(&[]);
+    let (checkpoint, pid) = checkpoint(&served, ONE);
+    for folder in checkpoint.ancestors().take(4).chain([checkpoint.join("images").as_path()]) {
+        fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    for file in names(&checkpoint.join("images")) {
+        fs::set_permissions(checkpoint.join("images").join(file), PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    fs::set_permissions(checkpoint.join("manifest.json"), PermissionsExt::from_mode(0o644)).unwrap();
+    let tried = |words: &[&str]| {
+        let mut restorer =
+            start(&served, OTHER, &[&["restore", checkpoint.to_str().unwrap()], words].concat());
+        assert!(!restorer.wait().success());
+        restorer.output()
+    };
+    let said = tried(&[]);
+    assert!(said.contains("--trust"), "{said}");
+    assert!(!served.service.output().contains("asked=restore"));
+    let said = tried(&["--trust"]);
+    assert!(said.contains(&format!("the folder belongs to user {ONE}")), "{said}");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }

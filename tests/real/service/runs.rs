@@ -7,7 +7,7 @@ use super::ends::is_gone;
 use super::restores::start;
 use super::{ONE, Served, TERM};
 use crate::chain::follow;
-use crate::harness::{KILL, Subject, eventually, send};
+use crate::harness::{KILL, Subject, criu, eventually, send};
 
 /// A runner, and its program.
 struct Run {
@@ -60,6 +60,52 @@ fn a_program_that_is_killed_comes_back_by_the_service_each_time() {
     }
     let said = served.service.output();
     assert_eq!(said.matches("asked=restore result=\"restored process").count(), 10, "{said}");
+    run.runner.signal(TERM);
+    run.runner.wait();
+    eventually("the end of the program", || is_gone(pid));
+    follow(&run.runner.output());
+}
+
+/// A runner isn't the parent of a life that the service has brought back, which ends with it. The next runner goes on from
+/// the last checkpoint.
+#[test]
+fn a_life_that_the_service_has_brought_back_ends_with_its_runner_and_the_next_one_goes_on() {
+    let served = Served::new(&["--requests-each", "100000"]);
+    let options = ["--every", "200ms", "--backoff", "0", "--resume"];
+    let mut run = Run::of_chain(&served, &options);
+    let pid = run.pid();
+    run.wait_for("saved", 1);
+    send(pid, KILL);
+    run.wait_for("restored", 1);
+    let saved = run.all("saved").len();
+    run.wait_for("saved", saved + 1);
+    run.runner.signal(KILL);
+    run.runner.wait();
+    eventually("the end of the program", || is_gone(pid));
+
+    let mut next = Run::of_chain(&served, &options);
+    assert_eq!(next.wait_for("restored", 2)["pid"], pid);
+    next.runner.signal(TERM);
+    next.runner.wait();
+    eventually("the end of the program", || is_gone(pid));
+    follow(&next.runner.output());
+}
+
+#[test]
+fn a_runner_brings_its_program_back_by_the_service_that_follows_one_that_was_killed() {
+    let mut served = Served::new(&["--requests-each", "100000"]);
+    let mut run = Run::of_chain(&served, &["--every", "200ms", "--backoff", "2s"]);
+    let pid = run.pid();
+    run.wait_for("saved", 1);
+    send(pid, KILL);
+    run.wait_for("restored", 1);
+    let saved = run.all("saved").len();
+    run.wait_for("saved", saved + 1);
+    served.service.signal(KILL);
+    served.service.wait();
+    served.service = super::start(&served.lab, &criu(), &["--requests-each", "100000"]);
+    run.wait_for("ended", 2);
+    assert_eq!(run.wait_for("restored", 2)["pid"], pid, "{}", run.runner.output());
     run.runner.signal(TERM);
     run.runner.wait();
     eventually("the end of the program", || is_gone(pid));
