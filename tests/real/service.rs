@@ -1,12 +1,12 @@
 //! `selfdump service`: ordinary users' programs, dumped by it with the real CRIU, and everything that it has to refuse.
 //!
-//! The users are numbers that nobody has. Their programs lie in the lab, since the target folder may be where only its
-//! owner gets to.
+//! The users are made for that. Their programs lie in the lab, since the target folder may be where only its owner gets to.
 
 mod ends;
 mod faults;
 mod forged;
 mod hostile;
+mod people;
 mod restores;
 mod runs;
 mod users;
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::harness::{Lab, Launch, Subject, criu, eventually, program, read_json, selfdump};
+use people::People;
 
 const ONE: u32 = 4_200_001;
 const OTHER: u32 = 4_200_002;
@@ -28,6 +29,7 @@ const TERM: i32 = 15;
 struct Served {
     service: Subject,
     lab: Lab,
+    _people: People,
 }
 
 impl Served {
@@ -37,7 +39,7 @@ impl Served {
 
     /// With a certain CRIU.
     fn by(criu: &Path, options: &[&str]) -> Served {
-        let lab = Lab::new();
+        let (_people, lab) = (People::come(), Lab::new());
         // Others have to get to their programs and folders in it.
         fs::set_permissions(lab.path(""), PermissionsExt::from_mode(0o755)).unwrap();
         for name in ["chain", "family", "speaker"] {
@@ -48,7 +50,7 @@ impl Served {
             folder_of(&lab.path(&format!("run-{user}")), user, 0o700);
         }
         let service = start(&lab, criu, options);
-        Served { service, lab }
+        Served { service, lab, _people }
     }
 
     fn socket(&self) -> PathBuf {
@@ -62,6 +64,7 @@ impl Served {
             .env("SELFDUMP_DIR", self.store(user))
             .env("SELFDUMP_SERVICE", self.socket())
             .env("XDG_RUNTIME_DIR", self.lab.path(&format!("run-{user}")))
+            .env("HOME", people::home(user))
             .env("SELFDUMP_NAME", name)
             .env("SELFDUMP_LOG", "debug")
             .env_remove("SELFDUMP_CRIU")

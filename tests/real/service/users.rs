@@ -1,12 +1,13 @@
 //! Two users, each with programs of its own.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
 use super::words::{hear, number, send as say, text};
-use super::{ONE, OTHER, Served, TERM, looks, names};
-use crate::harness::{Restored, USR2, criu, eventually, oldest_criu, program, selfdump};
+use super::{ONE, OTHER, Served, TERM, looks, names, people};
+use crate::harness::{Restored, Subject, USR2, criu, eventually, oldest_criu, program, selfdump};
 
 fn each_user_checkpoints_its_own_program(criu: &Path) {
     let served = Served::by(criu, &[]);
@@ -42,6 +43,103 @@ fn two_users_checkpoint_their_own_programs() {
 #[test]
 fn two_users_checkpoint_their_own_programs_by_the_oldest_criu() {
     each_user_checkpoints_its_own_program(&oldest_criu());
+}
+
+/// With nothing set but where the service of this test listens; so their checkpoints are in their homes.
+struct Login<'a> {
+    served: &'a Served,
+    user: u32,
+}
+
+impl Login<'_> {
+    /// A line of the user's shell, as a login has it.
+    fn shell(&self, line: &str) -> Command {
+        let (socket, run) = (self.served.socket(), self.served.lab.path(&format!("run-{}", self.user)));
+        let line =
+            format!("export SELFDUMP_SERVICE={} XDG_RUNTIME_DIR={}; {line}", socket.display(), run.display());
+        let mut command = Command::new("runuser");
+        command.args(["--login", people::name(self.user), "--command", &line]).env_clear().current_dir("/");
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command
+    }
+
+    /// Whether it succeeds, and what it says.
+    fn runs(&self, line: &str) -> (bool, String) {
+        let output = self.shell(line).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said)
+    }
+
+    /// Starts a program in the background, whose output goes to a file of the user's.
+    fn starts(&self, line: &str) -> Subject {
+        let name = format!("login-{}.out", self.user);
+        fs::File::options().create(true).append(true).open(self.served.lab.path(&name)).unwrap();
+        chown(self.served.lab.path(&name), Some(self.user), None).unwrap();
+        let shell = self.shell(&format!("echo pid $$; exec {line}"));
+        self.served.lab.launch(shell, &name.replace(".out", "")).start()
+    }
+}
+
+#[test]
+fn neither_of_two_users_who_log_in_gets_at_the_others_programs_and_checkpoints() {
+    let served = Served::new(&[]);
+    let command = served.lab.path("selfdump");
+    fs::copy(selfdump().get_program(), &command).unwrap();
+    let command = command.display();
+    let users = [ONE, OTHER].map(|user| Login { served: &served, user });
+    let programs: Vec<Restored> = users
+        .iter()
+        .map(|user| {
+            let restorer = user.starts(&format!("{} 3", served.lab.path("chain").display()));
+            let pid = restorer.wait_for("pid ").replace("pid ", "").parse().unwrap();
+            let program = Restored { restorer, pid };
+            program.restorer.wait_for("step 100");
+            program
+        })
+        .collect();
+    let stores = [ONE, OTHER].map(|user| people::home(user).join(".local/state/selfdump"));
+    for (user, Restored { pid, .. }) in users.iter().zip(&programs) {
+        assert_eq!(looks(Path::new(&format!("/proc/{pid}"))).0, user.user);
+        let (done, said) = user.runs(&format!("{command} trigger {pid}"));
+        assert!(done, "{said}");
+    }
+    for (mine, others) in [(0, 1), (1, 0)] {
+        let (user, pid, store) = (&users[mine], programs[others].pid, stores[others].display());
+        let checkpoint = fs::read_dir(stores[others].join("chain")).unwrap().flatten().next().unwrap().path();
+        let checkpoint = checkpoint.join("000001").display().to_string();
+        for (line, expected) in [
+            (format!("kill -USR2 {pid}"), "not permitted"),
+            (format!("{command} trigger {pid}"), "selfdump"),
+            (format!("ls {store}"), "Permission denied"),
+            (format!("cat {checkpoint}/manifest.json"), "Permission denied"),
+            (format!("cat {checkpoint}/images/pages-1.img"), "Permission denied"),
+            (format!("{command} restore {checkpoint}"), "selfdump"),
+            (format!("{command} restore --trust {checkpoint}"), "selfdump"),
+            (format!("SELFDUMP_DIR={store} {command} restore chain"), "selfdump"),
+            (format!("rm -r {checkpoint}"), "Permission denied"),
+        ] {
+            let (done, said) = user.runs(&line);
+            assert!(!done && said.contains(expected), "{line}: {said}");
+        }
+    }
+    let mut restored = Vec::new();
+    for (user, program) in users.iter().zip(programs) {
+        let pid = program.pid;
+        drop(program);
+        let restorer = user.starts(&format!("{command} restore chain"));
+        restorer.wait_for("selfdump: restored chain/");
+        let back = restorer.output().rfind("restored chain/").unwrap();
+        eventually("steps after it", || restorer.output()[back..].contains("step").then_some(()));
+        assert_eq!(looks(Path::new(&format!("/proc/{pid}"))).0, user.user);
+        restored.push(Restored { restorer, pid });
+    }
+    for (user, others) in users.iter().zip([&restored[1], &restored[0]]) {
+        let (done, said) = user.runs(&format!("kill -TERM {}", others.pid));
+        assert!(!done && said.contains("not permitted"), "{said}");
+    }
+    let asked = |what: &str| served.service.output().matches(&format!("asked={what} result=\"")).count();
+    assert_eq!((asked("dump"), asked("restore")), (2, 2), "{}", served.service.output());
 }
 
 #[test]
