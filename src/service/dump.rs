@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use super::lock::{self, Keep, Locked, failed};
 use super::seal::{self, Sealed};
 use super::talk::Client;
-use super::{Service, TO_DUMP};
+use super::{Service, crius};
 use crate::criu::request::{Refusal, Why};
 use crate::frozen::Bytes;
 use crate::restore::end_tree;
-use crate::sys::credentials::{Capability, Identity};
+use crate::sys::credentials::Identity;
 use crate::sys::folder::Held;
 use crate::sys::listener::first_ready_or_hung_up;
 use crate::sys::pidfd::Stranger;
@@ -93,7 +93,7 @@ fn ensure_room(service: &Service, client: &Client<'_>, folder: &Held) -> Result<
 fn work(service: &Service, client: &Client<'_>, locked: &Locked) -> Result<(), (Refusal, Keep)> {
     let nothing = |refusal| (refusal, Keep::Nothing);
     let given = [client.socket.as_fd(), locked.folder.as_fd()];
-    let worker = Worker::start(service, client, &TO_DUMP, Some(service.group), &given).map_err(nothing)?;
+    let worker = Worker::start(service, client, Some(service.group), &given).map_err(nothing)?;
     let ended = worker.attend(service, client, Instant::now() + service.limits.deadline);
     match ended.map_err(nothing)? {
         Ended::Exited(0) => Ok(()),
@@ -118,13 +118,12 @@ impl Worker {
     pub(super) fn start(
         service: &Service,
         client: &Client<'_>,
-        capabilities: &'static [Capability],
         group: Option<u32>,
         given: &[BorrowedFd<'_>],
     ) -> Result<Worker, Refusal> {
         let peer = &client.peer;
         let groups = peer.groups.iter().copied().chain(group).collect();
-        let identity = Identity { user: peer.user, group: peer.group, groups, capabilities };
+        let identity = Identity { user: peer.user, group: peer.group, groups, capabilities: crius() };
         let connection = spawn::FIRST_DESCRIPTOR.to_string();
         let arguments = ["--no-default-config", "--unprivileged", "swrk", &connection];
         spawn::child_as(identity, &service.criu, &arguments, given)

@@ -5,7 +5,7 @@
 //!
 //! - who asks is what the kernel says of the connection (`sys::peer`);
 //! - what is asked is looked at before CRIU reads it, in the very message that it reads (`talk`, `criu::request`);
-//! - CRIU runs as the user who asks, with three capabilities, so that it opens no file that this user may not open;
+//! - CRIU runs as the user who asks, with the few capabilities that it takes, so that it opens no file that this user may not open;
 //! - the folder of the images is the service's as long as CRIU writes into it (`lock`), and what is in it then is looked
 //!   through and sealed (`seal`) before the user gets it: images that bear the seal are CRIU's and nobody else's.
 //!
@@ -46,7 +46,7 @@ pub const LOCK_GROUP: u32 = 4_294_900_000;
 /// Where the service keeps its key and its journal.
 pub const STATE: &str = "/var/lib/selfdump/service";
 
-/// What the service itself needs: to act as others and give them what CRIU needs (`TO_DUMP`), to take their folders and
+/// What the service itself needs: to act as others and give them what CRIU needs (`crius`), to take their folders and
 /// give them back, to look into those, and to end a CRIU that runs as somebody else.
 const OWN: [Capability; 9] = [
     Capability::Chown,
@@ -60,18 +60,17 @@ const OWN: [Capability; 9] = [
     Capability::CheckpointRestore,
 ];
 
-/// What a CRIU that isn't root's gets for a dump, whose program it isn't the parent of.
-const TO_DUMP: [Capability; 3] = [Capability::CheckpointRestore, Capability::Setpcap, Capability::SysPtrace];
+/// What a CRIU that isn't root's needs. Whoever came by these could trace nobody but those that its user may trace anyway.
+const CRIUS: [Capability; 2] = [Capability::CheckpointRestore, Capability::Setpcap];
 
-/// What one needs for a restore. Whoever came by these could trace nobody but those that the user may trace anyway.
-const TO_RESTORE: [Capability; 2] = [Capability::CheckpointRestore, Capability::Setpcap];
+/// The same where the kernel lets only ancestors trace (Yama): CRIU isn't the parent of what it dumps, nor of what it
+/// restores as the service's child.
+const CRIUS_UNDER_YAMA: [Capability; 3] = [CRIUS[0], CRIUS[1], Capability::SysPtrace];
 
-/// What one gets for a restore. Where the kernel (Yama) lets nobody be traced but by an ancestor it needs more: the program
-/// is the service's child, and not CRIU's.
-fn to_restore() -> &'static [Capability] {
+fn crius() -> &'static [Capability] {
     match machine::ptrace_scope() {
-        None | Some(0) => &TO_RESTORE,
-        Some(_) => &TO_DUMP,
+        None | Some(0) => &CRIUS,
+        Some(_) => &CRIUS_UNDER_YAMA,
     }
 }
 

@@ -15,7 +15,7 @@ use super::dump::{Worker, ensure_ordinary};
 use super::lock::{self, failed};
 use super::seal::{self, Room, Sealed};
 use super::talk::Client;
-use super::{Service, audit, own_folder, to_restore};
+use super::{Service, audit, own_folder};
 use crate::criu::request::{Refusal, Why};
 use crate::criu::restoring::{self, Wanted};
 use crate::error::{Error, Result as OurResult};
@@ -106,7 +106,7 @@ fn work(
     let images = Held::at(&copy.path).map_err(|error| failed("open the copy", &error))?;
     let given: Vec<BorrowedFd<'_>> =
         [theirs.as_fd(), images.as_fd()].into_iter().chain(inherited.iter().map(AsFd::as_fd)).collect();
-    let worker = Worker::start(service, client, to_restore(), None, &given)?;
+    let worker = Worker::start(service, client, None, &given)?;
     let born = worker.born();
     drop(theirs);
     let answer = message::send(&ours, &wanted.for_criu(), deadline)

@@ -14,7 +14,7 @@ use super::limits::Connected;
 use super::lock::failed;
 use super::revive::{self, Came, Program};
 use super::seal::Sealed;
-use super::{PATIENCE, Service, TO_DUMP};
+use super::{PATIENCE, Service};
 use crate::criu::request::{self, Asked, Refusal, Why};
 use crate::criu::restoring::{self, Wanted};
 use crate::sys::folder::Held;
@@ -194,7 +194,7 @@ impl Client<'_> {
     /// Has a CRIU answer that can do no more than this user's own, but for what a dump needs.
     fn relay(&self, service: &Service, asked: &[u8]) -> Result<Vec<u8>, Refusal> {
         let (ours, theirs) = message::pair().map_err(|error| failed("make a socket pair", &error))?;
-        let _worker = Worker::start(service, self, &TO_DUMP, None, &[theirs.as_fd()])?;
+        let _worker = Worker::start(service, self, None, &[theirs.as_fd()])?;
         drop(theirs);
         let deadline = Instant::now() + PATIENCE.min(service.limits.deadline);
         let answered =
