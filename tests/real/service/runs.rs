@@ -111,3 +111,27 @@ fn a_runner_brings_its_program_back_by_the_service_that_follows_one_that_was_kil
     eventually("the end of the program", || is_gone(pid));
     follow(&run.runner.output());
 }
+
+#[test]
+fn a_program_goes_on_where_its_runner_and_the_service_are_killed_together_and_is_taken_over() {
+    let mut served = Served::new(&[]);
+    let options = ["--every", "200ms", "--backoff", "0", "--resume"];
+    let mut run = Run::of_chain(&served, &options);
+    let pid = run.pid();
+    run.wait_for("saved", 1);
+    send(pid, KILL);
+    run.wait_for("restored", 1);
+    for one in [&run.runner, &served.service] {
+        one.signal(19);
+    }
+    for one in [&mut run.runner, &mut served.service] {
+        one.signal(KILL);
+        one.wait();
+    }
+    let mut next = Run::of_chain(&served, &options);
+    assert_eq!(next.wait_for("taken-over", 1)["pid"], pid);
+    next.runner.signal(TERM);
+    next.runner.wait();
+    eventually("the end of the program", || is_gone(pid));
+    follow(&next.runner.output());
+}
