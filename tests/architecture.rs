@@ -225,7 +225,7 @@ const UNSAFE: [(&str, usize); 22] = [
     ("sys/passing.rs", 6),
     ("sys/peer.rs", 2),
     ("sys/pidfd.rs", 4),
-    ("sys/process.rs", 6),
+    ("sys/process.rs", 7),
     ("sys/program.rs", 5),
     ("sys/signal.rs", 4),
     ("sys/sock_diag.rs", 4),

@@ -6,7 +6,10 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-/// The bytes of a control message with as many descriptors as the kernel takes (SCM_MAX_FD, 253).
+/// As many descriptors as the kernel takes (SCM_MAX_FD).
+const MOST: usize = 253;
+
+/// The bytes of a control message with so many.
 const ROOM: usize = 1032;
 
 /// Room for a control message, aligned as its header has to be.
@@ -19,8 +22,7 @@ union Control {
 /// Sends one message that descriptors go along with. There has to be room for it.
 pub(crate) fn send(socket: &impl AsFd, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let size = size_of_val(descriptors) as u32;
-    // SAFETY: plain numbers.
-    if unsafe { libc::CMSG_SPACE(size) } as usize > ROOM {
+    if descriptors.len() > MOST {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
     }
     let mut control = Control { _bytes: [0; ROOM] };
