@@ -113,9 +113,16 @@ fn work(
         .map_err(|error| failed("ask CRIU", &error))
         .and_then(|()| worker.attend(service, client, deadline))
         .and_then(|_| message::receive_what_is_there(&ours).map_err(|error| failed("hear of CRIU", &error)));
-    let came = answer.map(|answer| match answer {
-        Received::Message(answer) => restoring::of_criu(Some(answer), copy.log()),
-        _ => restoring::of_criu(None, copy.log()),
+    let came = answer.and_then(|answer| {
+        let answer = if let Received::Message(answer) = answer { Some(answer) } else { None };
+        match restoring::of_criu(answer, copy.log()) {
+            // It is ended by this number later on, with the service's rights.
+            Ok(pid) if pid != expected => {
+                let what = format!("CRIU says that it has restored process {pid}, and not {expected}");
+                Err(Refusal::new(Why::Failed, what))
+            }
+            came => Ok(came),
+        }
     });
     match came {
         // A program of a shell's is in CRIU's own process group.

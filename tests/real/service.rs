@@ -17,7 +17,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Lab, Launch, Subject, criu, eventually, program, read_json, selfdump};
+use crate::harness::{Lab, Launch, Subject, criu, eventually, program, read_json, selfdump, succeeds};
 use people::People;
 
 const ONE: u32 = 4_200_001;
@@ -43,7 +43,7 @@ impl Served {
         // Others have to get to their programs and folders in it.
         fs::set_permissions(lab.path(""), PermissionsExt::from_mode(0o755)).unwrap();
         for name in ["chain", "family", "speaker"] {
-            fs::copy(program(name), lab.path(name)).unwrap();
+            copy_program(program(name), &lab.path(name));
         }
         for user in [ONE, OTHER] {
             folder_of(&lab.path(&format!("store-{user}")), user, 0o700);
@@ -143,6 +143,12 @@ fn start(lab: &Lab, criu: &Path, options: &[&str]) -> Subject {
     let service = lab.launch(command, "service").start();
     eventually("a service that listens", || (listened() > before).then_some(()));
     service
+}
+
+/// By another process: one that is started just then by another test would have the copy open to be written to, and nobody
+/// can start a program that somebody has.
+fn copy_program(program: impl AsRef<Path>, to: &Path) {
+    succeeds(Command::new("cp").arg(program.as_ref()).arg(to));
 }
 
 fn folder_of(path: &Path, user: u32, mode: u32) {

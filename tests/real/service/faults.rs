@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::words::{dump, hear, options, send as send_message, with};
-use super::{ONE, OTHER, Served, TERM, looks, names, start};
+use super::{ONE, OTHER, Served, TERM, copy_program, looks, names, start};
 use crate::harness::{KILL, Subject, USR2, criu, eventually, send};
 
 /// A CRIU that tells its version, being root's, and does something else for users. It holds the folder and the connection,
@@ -285,9 +285,9 @@ fn what_criu_says_of_a_dump_that_fails_reaches_the_program() {
     // A program that its user can't open again, since CRIU acts as the user.
     let hidden = served.lab.path("hidden");
     fs::create_dir(&hidden).unwrap();
-    fs::copy(served.lab.path("chain"), hidden.join("chain")).unwrap();
+    copy_program(served.lab.path("chain"), &hidden.join("chain"));
     let line = format!("cd {} && exec ./chain", hidden.display());
-    fs::copy("/bin/sh", served.lab.path("shell")).unwrap();
+    copy_program("/bin/sh", &served.lab.path("shell"));
     let chain = served.launch(ONE, "shell").arg("-c").arg(&line).start();
     chain.wait_for("step 50");
     fs::set_permissions(&hidden, PermissionsExt::from_mode(0o700)).unwrap();

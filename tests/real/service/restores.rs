@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{ONE, OTHER, Served, TERM, names};
+use super::{ONE, OTHER, Served, TERM, copy_program, names};
 use crate::chain::follow;
 use crate::harness::{KILL, Restored, Subject, USR2, died_of, eventually, selfdump, send};
 
@@ -32,7 +32,7 @@ pub fn restore(served: &Served, user: u32, checkpoint: &Path) -> Subject {
 pub fn start(served: &Served, user: u32, words: &[&str]) -> Subject {
     let program = served.lab.path("selfdump");
     if !program.exists() {
-        fs::copy(selfdump().get_program(), &program).unwrap();
+        copy_program(selfdump().get_program(), &program);
     }
     served
         .launch(user, "selfdump")
@@ -108,13 +108,13 @@ fn signals_reach_the_program_and_its_next_checkpoint_comes_back_as_well() {
 #[test]
 fn the_exit_status_is_passed_on_and_a_file_that_is_kept_may_have_another_size() {
     let served = Served::new(&[]);
-    fs::copy(crate::harness::program("ender"), served.lab.path("ender")).unwrap();
+    copy_program(crate::harness::program("ender"), &served.lab.path("ender"));
     let end = served.store(ONE).join("end");
     // Its output isn't appended to, and grows after the checkpoint.
     let output = served.lab.path("run-4200001/out");
     let line =
         format!("exec {} {} > {}", served.lab.path("ender").display(), end.display(), output.display());
-    fs::copy("/bin/sh", served.lab.path("shell")).unwrap();
+    copy_program("/bin/sh", &served.lab.path("shell"));
     let ender = served.launch(ONE, "shell").env("SELFDUMP_NAME", "ender").arg("-c").arg(line).start();
     chown(served.lab.path(&format!("shell-{ONE}.out")), Some(ONE), None).unwrap();
     eventually("lines", || (fs::read_to_string(&output).ok()?.lines().count() > 5).then_some(()));

@@ -121,6 +121,8 @@ fn a_program_goes_on_where_its_runner_and_the_service_are_killed_together_and_is
     run.wait_for("saved", 1);
     send(pid, KILL);
     run.wait_for("restored", 1);
+    let saved = run.all("saved").len();
+    run.wait_for("saved", saved + 1);
     for one in [&run.runner, &served.service] {
         one.signal(19);
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::words::{hear, number, send as say, text};
-use super::{ONE, OTHER, Served, TERM, looks, names, people};
+use super::{ONE, OTHER, Served, TERM, copy_program, looks, names, people};
 use crate::harness::{Restored, Subject, USR2, criu, eventually, oldest_criu, program, selfdump};
 
 fn each_user_checkpoints_its_own_program(criu: &Path) {
@@ -85,7 +85,7 @@ impl Login<'_> {
 fn neither_of_two_users_who_log_in_gets_at_the_others_programs_and_checkpoints() {
     let served = Served::new(&[]);
     let command = served.lab.path("selfdump");
-    fs::copy(selfdump().get_program(), &command).unwrap();
+    copy_program(selfdump().get_program(), &command);
     let command = command.display();
     let users = [ONE, OTHER].map(|user| Login { served: &served, user });
     let programs: Vec<Restored> = users
@@ -101,7 +101,7 @@ fn neither_of_two_users_who_log_in_gets_at_the_others_programs_and_checkpoints()
     let stores = [ONE, OTHER].map(|user| people::home(user).join(".local/state/selfdump"));
     for (user, Restored { pid, .. }) in users.iter().zip(&programs) {
         assert_eq!(looks(Path::new(&format!("/proc/{pid}"))).0, user.user);
-        let (done, said) = user.runs(&format!("{command} trigger {pid}"));
+        let (done, said) = user.runs(&format!("{command} trigger --wait {pid}"));
         assert!(done, "{said}");
     }
     for (mine, others) in [(0, 1), (1, 0)] {
@@ -181,7 +181,7 @@ fn many_programs_of_a_user_are_dumped_one_after_the_other() {
     let programs: Vec<_> = (0..4)
         .map(|number| {
             let name = format!("chain{number}");
-            fs::copy(program("chain"), served.lab.path(&name)).unwrap();
+            copy_program(program("chain"), &served.lab.path(&name));
             served.launch(ONE, &name).start()
         })
         .collect();
@@ -215,12 +215,12 @@ fn what_others_lend_their_rights_to_is_not_dumped() {
     let served = Served::new(&[]);
     // A child with root's rights, as `sudo` is while it waits for a password.
     let lent = served.lab.path("lent");
-    fs::copy("/bin/sleep", &lent).unwrap();
+    copy_program("/bin/sleep", &lent);
     fs::set_permissions(&lent, PermissionsExt::from_mode(0o4755)).unwrap();
     let line = format!("{} 1000 & exec {}", lent.display(), served.lab.path("chain").display());
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(&line);
-    fs::copy("/bin/sh", served.lab.path("shell")).unwrap();
+    copy_program("/bin/sh", &served.lab.path("shell"));
     let chain = served.launch(ONE, "shell").arg("-c").arg(&line).start();
     chain.wait_for("step 50");
     chain.signal(USR2);
@@ -286,7 +286,7 @@ fn questions_about_the_kernel_are_passed_on() {
 #[test]
 fn the_doctor_tells_it_from_a_service_of_crius() {
     let served = Served::new(&[]);
-    fs::copy(selfdump().get_program(), served.lab.path("selfdump")).unwrap();
+    copy_program(selfdump().get_program(), &served.lab.path("selfdump"));
     let mut doctor = served.launch(ONE, "selfdump").arg("doctor").start();
     doctor.wait();
     let said = doctor.output();
