@@ -36,7 +36,7 @@ fn comes_back_with_its_state(lab: &Lab, server: Subject, lock: &str) {
         eventually(what, || {
             assert!(
                 clients.iter().all(Client::is_at_work),
-                "every answer of a connection is its last one and one more"
+                "every answer of a connection follows on the one before"
             );
             clients.iter().enumerate().all(|(number, client)| test(client, number)).then_some(())
         });

@@ -54,7 +54,7 @@ impl Client {
         self.seen.firsts.lock().expect("whole").clone()
     }
 
-    /// It ends by itself only when an answer is not the one before and one more.
+    /// It ends by itself only when an answer is not what has to follow on the one before.
     pub fn is_at_work(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
@@ -77,11 +77,18 @@ fn count_up(
     unanswered: &mut u64,
 ) -> io::Result<()> {
     let mut last = None;
+    // A request that the server had read when its checkpoint was made is served after the restore, by and by, though its
+    // connection is gone. There was one at most, since a client waits for each answer.
+    let mut left_over = u64::from(!seen.firsts.lock().expect("whole").is_empty());
     while !seen.stop.load(Ordering::Relaxed) {
         *unanswered += 1;
         let answer = server.ask("POST", &format!("client{number}"))?;
         match last {
-            Some(last) => assert_eq!(answer, last + 1, "client {number}"),
+            Some(last) => {
+                let between = answer.wrapping_sub(last + 1);
+                assert!(between <= left_over, "client {number}: {answer} is the answer after {last}");
+                left_over -= between;
+            }
             None => {
                 let most = seen.acknowledged.load(Ordering::Relaxed) + *unanswered;
                 assert!(answer <= most, "client {number} has not counted so far: {answer}, {most} at most");

@@ -212,6 +212,7 @@ impl<'a> Subject<'a> {
         let since = Instant::now();
         loop {
             self.has_runner()?;
+            self.clients_are_content()?;
             if let Some(found) = look(self)? {
                 return Ok(found);
             }
@@ -304,6 +305,15 @@ impl<'a> Subject<'a> {
         }
     }
 
+    fn clients_are_content(&self) -> Result<()> {
+        match self.clients.iter().position(|client| !client.is_at_work()) {
+            None => Ok(()),
+            Some(number) => {
+                bail!("an answer to client {number} was not what had to follow on the one before")
+            }
+        }
+    }
+
     pub fn moment(&self) -> Result<Moment> {
         let progress = required(self.progress(), "what it has done")?;
         Ok(Moment {
@@ -385,8 +395,8 @@ impl<'a> Subject<'a> {
     }
 
     fn server_is_whole(&self, safe: &Moment, last: &Moment) -> Result<()> {
+        self.clients_are_content()?;
         for (number, client) in self.clients.iter().enumerate() {
-            ensure!(client.is_at_work(), "an answer to client {number} was not its last one and one more");
             for first in client.firsts().split_off(last.connections[number]) {
                 // One request more than were answered may have been served. Where it was not interrupted for long the
                 // later connections begin beyond what was known then.
