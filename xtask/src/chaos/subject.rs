@@ -306,12 +306,9 @@ impl<'a> Subject<'a> {
     }
 
     fn clients_are_content(&self) -> Result<()> {
-        match self.clients.iter().position(|client| !client.is_at_work()) {
-            None => Ok(()),
-            Some(number) => {
-                bail!("an answer to client {number} was not what had to follow on the one before")
-            }
-        }
+        let are_all = self.clients.iter().all(Client::is_at_work);
+        ensure!(are_all, "an answer to a client was not what has to follow on the one before");
+        Ok(())
     }
 
     pub fn moment(&self) -> Result<Moment> {
