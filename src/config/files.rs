@@ -7,6 +7,7 @@ use std::str::FromStr;
 use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::pattern;
 use crate::error::{Error, ErrorKind};
 
 /// What becomes, at a restore, of a file that has grown since the checkpoint.
@@ -68,11 +69,10 @@ impl FileRule {
     pub fn matches(&self, path: &Path) -> bool {
         let options =
             MatchOptions { require_literal_separator: true, case_sensitive: true, ..MatchOptions::default() };
+        let matches = |text| pattern::fits(self.pattern.as_str(), text, options);
         match self.pattern.as_str().contains('/') {
-            true => self.pattern.matches_path_with(path, options),
-            false => {
-                path.file_name().is_some_and(|name| self.pattern.matches_path_with(name.as_ref(), options))
-            }
+            true => matches(path.as_os_str()),
+            false => path.file_name().is_some_and(matches),
         }
     }
 }
@@ -96,6 +96,9 @@ impl FromStr for FileRule {
             return Err(wrong(""));
         }
         let pattern = Pattern::new(pattern).map_err(|error| wrong(&format!(": {error}")))?;
+        if pattern.as_str().split('/').any(|part| Pattern::new(part).is_err()) {
+            return Err(wrong(": a class of characters has a slash in it"));
+        }
         Ok(FileRule { policy, pattern })
     }
 }
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_no_rule_is_refused_with_the_form() {
-        for text in ["*.csv", "cut:*.csv", "rewind:", "rewind:[", ""] {
+        for text in ["*.csv", "cut:*.csv", "rewind:", "rewind:[", "rewind:/a[/]b", ""] {
             let error = text.parse::<FileRule>().unwrap_err();
             assert!(error.hint().unwrap().contains("rewind:*.csv"), "{text}");
         }

@@ -1,5 +1,6 @@
 //! Patterns for the files that are copied into a checkpoint.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,8 +35,7 @@ pub struct FilePattern(Pattern);
 impl FilePattern {
     /// Whether it is for this file.
     pub fn matches(&self, path: &Path) -> bool {
-        // The crate's own way would have a path that is no UTF-8 never match.
-        let matches = |text: &std::ffi::OsStr| self.0.matches_with(&text.to_string_lossy(), OPTIONS);
+        let matches = |text: &OsStr| fits(self.as_str(), text, OPTIONS);
         match self.is_for_paths() {
             true => matches(path.as_os_str()),
             false => path.file_name().is_some_and(matches),
@@ -65,6 +65,44 @@ impl FilePattern {
             _ => found,
         }
     }
+}
+
+/// Whether a pattern is for a text, part by part between their slashes. The crate tries out all ways in which the stars of a
+/// pattern can share a path, which may take hours; within a name it need not. (It would also have a text that is no UTF-8
+/// never match.)
+pub(super) fn fits(pattern: &str, text: &OsStr, options: MatchOptions) -> bool {
+    let text = text.to_string_lossy();
+    let names: Vec<&str> = text.split('/').collect();
+    let mut parts = pattern.split('/').peekable();
+    // After how many names the parts so far can end.
+    let mut ends = vec![false; names.len() + 1];
+    ends[0] = true;
+    while let Some(part) = parts.next() {
+        ends = match part {
+            "**" => any_number(&ends, &names, parts.peek().is_some(), options),
+            _ => one_more(&ends, &names, part, options),
+        };
+    }
+    ends[names.len()]
+}
+
+fn one_more(ends: &[bool], names: &[&str], part: &str, options: MatchOptions) -> Vec<bool> {
+    let pattern = Pattern::new(part);
+    let matches = |name| pattern.as_ref().is_ok_and(|pattern| pattern.matches_with(name, options));
+    let after = ends.iter().zip(names).map(|(before, name)| *before && matches(name));
+    std::iter::once(false).chain(after).collect()
+}
+
+/// For `**`, which may be for no folder at all, but for the last: that is for what is in one.
+fn any_number(ends: &[bool], names: &[&str], or_none: bool, options: MatchOptions) -> Vec<bool> {
+    let passes = |name: &str| !(options.require_literal_leading_dot && name.starts_with('.'));
+    let mut some = false;
+    let after = ends.iter().zip(names).map(|(before, name)| {
+        some = (some || *before) && passes(name);
+        some
+    });
+    let after = std::iter::once(false).chain(after);
+    after.zip(ends).map(|(some, none)| some || (or_none && *none)).collect()
 }
 
 /// What is in a folder and matches one part of a pattern; for `**`, the folder and those below it.
@@ -155,11 +193,24 @@ mod tests {
             ("/data/*", "/data/app.db", true),
             ("/data/*", "/data/deep/app.db", false),
             ("/data/**/*.db", "/data/deep/er/app.db", true),
+            ("/data/**/*.db", "/data/app.db", true),
+            ("/data/**/*.db", "/data/.deep/app.db", false),
             ("/data/**", "/data/deep/app.db", true),
+            ("/data/**", "/data", false),
+            ("/**/deep/**/app.db", "/data/deep/deep/er/app.db", true),
             ("/data/.*", "/data/.hidden", true),
         ] {
             assert_eq!(pattern(text).matches(path.as_ref()), matches, "{text} and {path}");
         }
+    }
+
+    #[test]
+    fn however_many_stars_there_are_nobody_has_to_wait() {
+        let many = format!("/{}x/y", "a*".repeat(30));
+        let path = format!("/{}/y", "a".repeat(80));
+        assert!(!pattern(&many).matches(path.as_ref()) && !pattern(&many).matches("/y".as_ref()));
+        let deep = format!("/{}x", "**/a/".repeat(15));
+        assert!(!pattern(&deep).matches("/a".repeat(40).as_ref()));
     }
 
     #[test]
