@@ -117,10 +117,6 @@ mod encryption;
 mod config;
 
 pub mod criu;
-#[cfg_attr(
-    not(feature = "inspect"),
-    allow(dead_code, unused_imports, reason = "a checkpoint needs a few of the images alone")
-)]
 mod image;
 mod store;
 mod trigger;

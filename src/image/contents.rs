@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::inside::{PagePlace, Pages};
 use super::kind::{Image, Kind};
+use super::pages::{PagePlace, Pages};
 use crate::error::{Error, Result};
 
 /// The link to the images that these build on, as CRIU names it (`CR_PARENT_LINK` in its `image.h`).

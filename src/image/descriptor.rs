@@ -3,12 +3,17 @@
 //! A table of descriptors (`fdinfo-ID.img`) says for each number which open file it refers to; what that is
 //! stands once in `files.img`, however many descriptors refer to it, as in the kernel.
 
-use std::collections::{HashMap, HashSet};
+#[cfg(feature = "inspect")]
+mod closer;
+
+use std::collections::HashMap;
+#[cfg(feature = "inspect")]
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::images::{FdInfo, FileKind, MemFd, MemFdInode, OpenFile, RegularFile, Remap};
+use super::images::{FdInfo, FileKind, MemFd, MemFdInode, OpenFile, RegularFile};
 use super::kind::{Image, Kind};
 use crate::error::Result;
 use crate::frozen::{Bytes, Descriptor, DescriptorKind};
@@ -23,6 +28,7 @@ pub(super) struct OpenFiles {
     files: HashMap<(i32, u32), OpenFile>,
     mem_fds: HashMap<u64, MemFdInode>,
     /// The ids of regular files whose path leads to them no more.
+    #[cfg(feature = "inspect")]
     remapped: HashSet<u32>,
 }
 
@@ -38,8 +44,12 @@ impl OpenFiles {
             true => mem_fds(images)?,
             false => HashMap::new(),
         };
-        let remapped = remapped(images)?;
-        Ok(OpenFiles { files, mem_fds, remapped })
+        Ok(OpenFiles {
+            files,
+            mem_fds,
+            #[cfg(feature = "inspect")]
+            remapped: closer::remapped(images)?,
+        })
     }
 
     /// The descriptors of one table, by number.
@@ -64,41 +74,6 @@ impl OpenFiles {
             Ok(make(entry, descriptor, file))
         });
         made.collect()
-    }
-
-    /// The path of a regular file, where there is one of this id.
-    pub(super) fn path(&self, id: u32) -> Option<PathBuf> {
-        self.opened_at(id)?.path
-    }
-
-    /// The path of a file that is mapped.
-    pub(super) fn mapped(&self, id: u32) -> Option<PathBuf> {
-        let mem_fd = || self.mem_fd(self.files.get(&(FileKind::MemFd.into(), id))?.memfd.as_ref()?)?.path;
-        self.path(id).or_else(mem_fd)
-    }
-
-    /// The number of the shared memory that is behind a memfd.
-    pub(super) fn memory_of_mem_fd(&self, id: u32) -> Option<u64> {
-        let mem_fd = self.files.get(&(FileKind::MemFd.into(), id))?.memfd.as_ref()?;
-        Some(self.mem_fds.get(&mem_fd.inode_id.into())?.shmid.into())
-    }
-
-    /// Whether a regular file's path leads to it no more, so that something in the images stands for it.
-    pub(super) fn is_deleted(&self, id: u32) -> bool {
-        self.remapped.contains(&id)
-    }
-
-    /// Whether there is a pipe, with a name or without, of this inode.
-    pub(super) fn has_pipe(&self, pipe_id: u32) -> bool {
-        self.files.values().any(|file| {
-            file.pipe.is_some_and(|pipe| pipe.pipe_id == pipe_id)
-                || file.fifo.is_some_and(|fifo| fifo.pipe_id == pipe_id)
-        })
-    }
-
-    /// The ids of the settings that terminals refer to.
-    pub(super) fn terminals(&self) -> impl Iterator<Item = u32> {
-        self.files.values().filter_map(|file| Some(file.tty?.tty_info_id))
     }
 
     /// What a descriptor refers to, or none if the images don't have it.
@@ -162,14 +137,6 @@ impl OpenFiles {
 fn mem_fds(images: &Path) -> Result<HashMap<u64, MemFdInode>> {
     let inodes = Image::MEM_FDS.read_all(images)?;
     inodes.map(|inode| inode.map(|inode: MemFdInode| (inode.inode_id, inode))).collect()
-}
-
-/// CRIU writes that image only if it has something to put there.
-fn remapped(images: &Path) -> Result<HashSet<u32>> {
-    if !Image::REMAPS.path(images).exists() {
-        return Ok(HashSet::new());
-    }
-    Image::REMAPS.read_all(images)?.map(|remap| remap.map(|remap: Remap| remap.orig_id)).collect()
 }
 
 /// What is known of an open file.

@@ -101,6 +101,7 @@ impl Reader {
     }
 
     /// Passes over what stands between two messages; none is everything up to the end. How much that was.
+    #[cfg(feature = "inspect")]
     pub(super) fn skip(&mut self, size: Option<u64>) -> Result<u64> {
         let mut part = self.file.by_ref().take(size.unwrap_or(u64::MAX));
         let passed = std::io::copy(&mut part, &mut std::io::sink())

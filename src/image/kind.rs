@@ -104,6 +104,7 @@ impl Kind {
     }
 
     /// Its name, which is the stem of its files' names.
+    #[cfg(feature = "inspect")]
     pub(super) fn name(self) -> &'static str {
         self.form().1
     }
@@ -123,6 +124,7 @@ impl Image {
     pub(super) const FILES: Image = Image { kind: Kind::Files, number: 0 };
     pub(super) const MEM_FDS: Image = Image { kind: Kind::MemFds, number: 0 };
     pub(super) const DUMP_STATS: Image = Image { kind: Kind::Stats, number: 0 };
+    #[cfg(feature = "inspect")]
     pub(super) const REMAPS: Image = Image { kind: Kind::Remaps, number: 0 };
     pub(super) const PROCESSORS: Image = Image { kind: Kind::Processors, number: 0 };
 
@@ -132,6 +134,7 @@ impl Image {
     }
 
     /// The image that a file of this name is; none if that is of no kind that is known here.
+    #[cfg(feature = "inspect")]
     pub(super) fn named(name: &str) -> Option<Image> {
         FORMS.into_iter().find_map(|(kind, stem, suffix, _)| {
             let rest = name.strip_prefix(stem)?;
@@ -170,6 +173,7 @@ impl Image {
 }
 
 /// The number in the name of a file of pages.
+#[cfg(feature = "inspect")]
 pub(super) fn pages_id(name: &str) -> Option<u32> {
     let id = name.strip_prefix("pages-")?.strip_suffix(".img")?.parse().ok()?;
     (pages_name(id) == name).then_some(id)

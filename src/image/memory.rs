@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::images::{Mapping, Memory, PageRun};
-use super::inside::Pages;
 use super::kind::{Image, Kind};
+use super::pages::Pages;
 use crate::error::Result;
 use crate::frozen::Bytes;
 

@@ -33,12 +33,18 @@ pub(crate) mod consistency;
 pub(crate) mod contents;
 mod descriptor;
 mod file;
+#[cfg_attr(
+    not(feature = "inspect"),
+    allow(dead_code, reason = "all messages are generated, and a checkpoint reads a few")
+)]
 mod images;
+#[cfg(feature = "inspect")]
 pub(crate) mod inside;
 mod kind;
 mod memory;
 #[cfg(feature = "service")]
 mod owners;
+mod pages;
 #[cfg(feature = "inspect")]
 pub(crate) mod raw;
 mod resize;

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::pages::{PagePlace, Pages};
 use super::registers::plain;
 use crate::error::Result;
 use crate::frozen::Bytes;
 use crate::image::descriptor::OpenFiles;
 use crate::image::images::{self, Mapping as Mapped};
 use crate::image::kind::{Image, Kind};
+use crate::image::pages::{PagePlace, Pages};
 
 /// The address space of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

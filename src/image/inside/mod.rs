@@ -2,7 +2,6 @@
 
 pub(super) mod file;
 pub(super) mod memory;
-pub(super) mod pages;
 pub(super) mod registers;
 pub(super) mod thread;
 
@@ -10,9 +9,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use super::pages::{PagePlace, PageRun, Pages};
 pub use file::*;
 pub use memory::{Layout, Mapping, MappingKind, Memory};
-pub use pages::{PagePlace, PageRun, Pages};
 pub use registers::*;
 pub use thread::{Credentials, Rseq, SignalStack, Thread};
 

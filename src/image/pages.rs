@@ -20,6 +20,7 @@ pub struct PageRun {
     pub place: PagePlace,
 }
 
+#[cfg(feature = "inspect")]
 impl PageRun {
     /// The first address behind it.
     pub fn end(&self) -> u64 {
@@ -48,6 +49,7 @@ pub enum PagePlace {
 pub struct Pages {
     reader: Reader,
     file: PathBuf,
+    #[cfg(feature = "inspect")]
     id: u32,
     /// Where the next run begins in the file.
     offset: u64,
@@ -63,6 +65,7 @@ impl Pages {
     }
 
     /// Those of shared memory; none where nothing of it was dumped.
+    #[cfg(feature = "inspect")]
     pub(crate) fn of_shared(images: &Path, id: u64) -> Result<Option<Pages>> {
         let image = Image::of(Kind::SharedPagemap, id);
         if !image.path(images).exists() {
@@ -78,15 +81,25 @@ impl Pages {
     fn over(mut reader: Reader, images: &Path) -> Result<Pages> {
         let head: PagemapHead = reader.next()?.ok_or_else(|| reader.damaged("it holds no message"))?;
         let file = images.join(pages_name(head.pages_id));
-        Ok(Pages { reader, file, id: head.pages_id, offset: 0, end: 0, failed: false })
+        Ok(Pages {
+            reader,
+            file,
+            #[cfg(feature = "inspect")]
+            id: head.pages_id,
+            offset: 0,
+            end: 0,
+            failed: false,
+        })
     }
 
     /// The file that they are in.
+    #[cfg(feature = "inspect")]
     pub fn file(&self) -> &Path {
         &self.file
     }
 
     /// The number in that file's name.
+    #[cfg(feature = "inspect")]
     pub(in crate::image) fn id(&self) -> u32 {
         self.id
     }
