@@ -25,11 +25,12 @@ mod options;
 pub(crate) mod request;
 mod revival;
 mod rpc;
+mod version;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use connection::{Connection, Dumped, Features, Version};
+pub use connection::{Connection, Dumped, Features};
 pub use diagnosis::{Explanation, Line, explain};
 pub use dictionary::{Chapter, DICTIONARY, Rule};
 pub(crate) use locate::on_path;
@@ -43,6 +44,7 @@ pub use options::{
 pub(crate) use revival::Kept;
 #[cfg(feature = "service")]
 pub(crate) use revival::served as restoring;
+pub use version::Version;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::process;

@@ -7,10 +7,10 @@
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
-use super::connection::Version;
 use super::guarded::{FOLDER, LOG, PROTOCOL, check_options};
 use super::revival::served;
 use super::rpc::{CgroupMode, Options, Request, RequestKind, Response};
+use super::version::Version;
 
 /// No request is longer; the library's have about 200 bytes.
 pub(crate) const LARGEST: usize = 16 * 1024;
