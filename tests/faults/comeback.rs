@@ -1,10 +1,10 @@
 //! Something goes wrong with each message between `selfdump restore` and CRIU.
 
-use crate::fake;
+use super::order::{At, Fault, Faults};
+use super::talk::{with_answers, with_questions};
+use super::victim::Victim;
+use crate::failures::fake;
 use crate::harness::Lab;
-use crate::order::{At, Fault, Faults};
-use crate::talk::{with_answers, with_questions};
-use crate::victim::Victim;
 
 /// The answer that some other process was restored (restore = 4, pid = 1): one beyond the largest number there is.
 fn another() -> Vec<u8> {

@@ -4,10 +4,10 @@
 //! checkpoints and the word about it all. The program that comes back is the one that is killed next, so that one chain
 //! goes through all of its lives.
 
+use super::order::{At, Fault, Faults, Step};
+use super::victim::Victim;
 use crate::aftermath::assert_everything_committed_is_whole;
 use crate::harness::{Lab, number};
-use crate::order::{At, Fault, Faults, Step};
-use crate::victim::Victim;
 
 /// The checkpoint that was committed by these steps, of which the last was done or not.
 fn committed(steps: &[Step], last_is_done: bool) -> Option<u64> {

@@ -3,9 +3,9 @@
 //! Whatever it was, one sentence holds: a checkpoint was saved that is whole and comes back, or the reason is told with
 //! a remedy; older ones are whole, the program runs on, and the next checkpoint is made.
 
+use super::order::{At, Fault, Faults, cases};
+use super::victim::{Outcome, Victim};
 use crate::harness::Lab;
-use crate::order::{At, Fault, Faults, cases};
-use crate::victim::{Outcome, Victim};
 
 /// Which operations of a checkpoint fail, where not all are asked for: every so manyth.
 const STRIDE: u64 = 16;

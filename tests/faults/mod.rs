@@ -5,30 +5,6 @@
 //! told what is to fail. Where a test is too long to be run each time it takes a part of its cases, by a seed that it
 //! prints; SELFDUMP_FAULTS=all has it take all.
 
-// What these tests have in common with those of everything else.
-#[allow(dead_code, reason = "the other tests use the rest")]
-#[path = "../real/afterlife.rs"]
-mod afterlife;
-#[allow(dead_code, reason = "the other tests use the rest")]
-#[path = "../real/aftermath.rs"]
-mod aftermath;
-#[allow(dead_code, reason = "the other tests use the rest")]
-#[path = "../real/failures/criu.rs"]
-mod criu;
-#[path = "../real/dice.rs"]
-mod dice;
-#[allow(dead_code, reason = "the other tests use the rest")]
-#[path = "../real/failures/fake.rs"]
-mod fake;
-#[path = "../real/follow.rs"]
-mod follow;
-#[allow(dead_code, reason = "the other tests use the rest")]
-#[path = "../real/harness.rs"]
-mod harness;
-#[allow(dead_code, reason = "the other tests use the rest")]
-#[path = "../real/failures/small_disk.rs"]
-mod small_disk;
-
 mod comeback;
 mod commit;
 mod disk;

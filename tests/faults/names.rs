@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::order::{Faults, Step};
+use super::victim::Victim;
 use crate::harness::Lab;
-use crate::order::{Faults, Step};
-use crate::victim::Victim;
 
 /// What was changed and not flushed since: files, and folders for their entries.
 #[derive(Default)]

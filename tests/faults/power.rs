@@ -9,12 +9,12 @@ use std::path::Path;
 
 use selfdump::restore::{find, newest_good};
 
+use super::order::all_cases;
+use super::recorder::{Event, Mounted, Recorder, formatted};
+use super::victim::Victim;
 use crate::afterlife::bring_back;
 use crate::dice::Dice;
 use crate::harness::{Lab, USR2, number};
-use crate::order::all_cases;
-use crate::recorder::{Event, Mounted, Recorder, formatted};
-use crate::victim::Victim;
 
 const MEBIBYTES: usize = 24;
 

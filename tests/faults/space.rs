@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use super::victim::{Outcome, Victim};
+use crate::failures::small_disk::Disk;
 use crate::harness::Lab;
-use crate::small_disk::Disk;
-use crate::victim::{Outcome, Victim};
 
 const STEP: u64 = 64 << 10;
 

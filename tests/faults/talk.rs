@@ -4,11 +4,11 @@
 //! It goes wrong in the real CRIU, at the calls by which it reads and writes its socket: that socket has to stay the
 //! program's own, or CRIU would take somebody else for the one that is to be dumped.
 
-use crate::criu::Service;
-use crate::fake;
+use super::order::{At, Fault, Faults};
+use super::victim::{Outcome, Victim};
+use crate::failures::Service;
+use crate::failures::fake;
 use crate::harness::Lab;
-use crate::order::{At, Fault, Faults};
-use crate::victim::{Outcome, Victim};
 
 /// Beyond the deadline, and the second after it.
 pub const TOO_LATE: u64 = 4000;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use selfdump::status::{Attempt, of_process};
 
+use super::order::{At, Fault, Faults};
 use crate::afterlife::{Alone, Return, bring_back, is_there};
 use crate::aftermath::{age, assert_everything_committed_is_whole, drafts, holders};
-use crate::criu::{children, held_by};
+use crate::failures::criu::{children, held_by};
 use crate::follow::follow;
 use crate::harness::{self, Lab, Launch, USR2, eventually, number};
-use crate::order::{At, Fault, Faults};
 
 /// What a fault came to.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 pub mod asker;
 pub mod criu;
 mod disk;
-mod fake;
+pub mod fake;
 mod leftovers;
 mod process;
 mod service;

@@ -24,6 +24,8 @@ mod edges;
 mod encrypted;
 mod explained;
 mod failures;
+#[path = "../faults/mod.rs"]
+mod faults;
 mod files;
 mod follow;
 mod forensics;
