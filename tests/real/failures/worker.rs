@@ -104,12 +104,7 @@ fn a_worker_that_hangs_is_ended_at_the_deadline() {
 fn a_worker_that_is_killed_in_mid_dump_leaves_the_program_running() {
     let lab = Lab::new();
     let asker = Asker::start(&lab, lab.program("asker").arg("128"));
-    asker.saves();
-    let held = held_by(asker.pid());
-    the_worker_is_killed_three_times(&lab, &asker);
-    assert_eq!(held_by(asker.pid()), held, "descriptors and threads");
-    asker.saves();
-    asker.comes_back();
+    runs_on_when_its_workers_are_killed(&lab, asker);
 }
 
 #[test]
@@ -121,12 +116,7 @@ fn a_worker_that_is_killed_is_missed_though_a_helper_of_its_own_lives_on() {
     fs::write(&with_helper, script).expect("a script");
     fs::set_permissions(&with_helper, fs::Permissions::from_mode(0o755)).expect("a mode");
     let asker = Asker::start(&lab, lab.program("asker").arg("128").env("SELFDUMP_CRIU", with_helper));
-    asker.saves();
-    let held = held_by(asker.pid());
-    the_worker_is_killed_three_times(&lab, &asker);
-    assert_eq!(held_by(asker.pid()), held, "descriptors and threads");
-    asker.saves();
-    asker.comes_back();
+    runs_on_when_its_workers_are_killed(&lab, asker);
 }
 
 #[test]
@@ -162,6 +152,15 @@ fn a_worker_that_is_killed_in_mid_dump_leaves_connections_alone() {
     goes_on("what is said after the next checkpoint");
     asker.comes_back();
     peer.join().expect("a peer whose connection has ended");
+}
+
+fn runs_on_when_its_workers_are_killed(lab: &Lab, asker: Asker<'_>) {
+    asker.saves();
+    let held = held_by(asker.pid());
+    the_worker_is_killed_three_times(lab, &asker);
+    assert_eq!(held_by(asker.pid()), held, "descriptors and threads");
+    asker.saves();
+    asker.comes_back();
 }
 
 fn the_worker_is_killed_three_times(lab: &Lab, asker: &Asker<'_>) {

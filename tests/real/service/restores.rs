@@ -1,17 +1,21 @@
 //! What a user gets back by the service.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{ONE, OTHER, Served, TERM, copy_program, names};
 use crate::chain::follow;
-use crate::harness::{KILL, Restored, Subject, USR2, died_of, eventually, selfdump, send};
+use crate::harness::{KILL, Launch, Restored, Subject, USR2, died_of, eventually, selfdump, send};
 
 /// A checkpoint of a user's `chain`, which has ended since; its process id.
 pub fn checkpoint(served: &Served, user: u32) -> (PathBuf, i32) {
-    let chain = served.launch(user, "chain").arg("3").start();
+    checkpoint_of(served, user, served.launch(user, "chain").arg("3"))
+}
+
+fn checkpoint_of(served: &Served, user: u32, chain: Launch) -> (PathBuf, i32) {
+    let chain = chain.start();
     // What it prints goes on in a file that it can open again.
     chown(served.lab.path(&format!("chain-{user}.out")), Some(user), None).unwrap();
     let pid = chain.pid();
@@ -21,6 +25,13 @@ pub fn checkpoint(served: &Served, user: u32) -> (PathBuf, i32) {
     chain.crash();
     let [checkpoint] = &*served.checkpoints(user, "chain") else { panic!("one checkpoint") };
     (checkpoint.clone(), pid)
+}
+
+/// Ends a `chain` that has come back, which is whole.
+fn ends(served: &Served, mut restored: Restored) {
+    restored.restorer.signal(TERM);
+    restored.restorer.wait();
+    follow(&output(served, ONE));
 }
 
 /// `selfdump restore`, as a user who has nothing but the service.
@@ -98,11 +109,9 @@ fn signals_reach_the_program_and_its_next_checkpoint_comes_back_as_well() {
     restored.restorer.signal(TERM);
     let status = restored.restorer.wait();
     assert!(died_of(status, TERM), "{status}");
-    let mut restored = Restored { restorer: restore(&served, ONE, &next), pid };
+    let restored = Restored { restorer: restore(&served, ONE, &next), pid };
     eventually("a second life", || output(&served, ONE).contains("generation 2").then_some(()));
-    restored.restorer.signal(TERM);
-    restored.restorer.wait();
-    follow(&output(&served, ONE));
+    ends(&served, restored);
 }
 
 #[test]
@@ -121,7 +130,6 @@ fn the_exit_status_is_passed_on_and_a_file_that_is_kept_may_have_another_size() 
     ender.signal(USR2);
     served.attempt(ONE, "ender", true);
     ender.crash();
-    fs::OpenOptions::new().append(true).open(&output).unwrap().write_all_at(b"", 0).unwrap();
     let [checkpoint] = &*served.checkpoints(ONE, "ender") else { panic!("one checkpoint") };
     let mut restorer = start(&served, ONE, &["restore", checkpoint.to_str().unwrap(), "--files", "keep:**"]);
     restorer.wait_for("restored");
@@ -140,25 +148,16 @@ fn an_encrypted_checkpoint_comes_back_by_the_service_as_well() {
     chown(&key, Some(ONE), Some(ONE)).unwrap();
     let recipient = crate::harness::succeeds(Command::new("age-keygen").arg("-y").arg(&key));
     let chain = served.launch(ONE, "chain").arg("3").env("SELFDUMP_ENCRYPT_TO", recipient.trim());
-    let chain = chain.start();
-    chown(served.lab.path(&format!("chain-{ONE}.out")), Some(ONE), None).unwrap();
-    let pid = chain.pid();
-    chain.wait_for("step 100");
-    chain.signal(USR2);
-    served.attempt(ONE, "chain", true);
-    chain.crash();
-    let [checkpoint] = &*served.checkpoints(ONE, "chain") else { panic!("one checkpoint") };
+    let (checkpoint, pid) = checkpoint_of(&served, ONE, chain);
     let images = names(&checkpoint.join("images"));
     assert!(images.contains(&"seal.json.age".to_owned()), "{images:?}");
     assert!(images.iter().all(|name| name.ends_with(".age")), "{images:?}");
     let words = ["restore", checkpoint.to_str().unwrap(), "--identity", key.to_str().unwrap()];
-    let mut restored = Restored { restorer: start(&served, ONE, &words), pid };
+    let restored = Restored { restorer: start(&served, ONE, &words), pid };
     restored.restorer.wait_for("selfdump: restored");
     comes_back(&served, ONE);
     served.service.wait_for("asked=restore result=\"restored process");
-    restored.restorer.signal(TERM);
-    restored.restorer.wait();
-    follow(&output(&served, ONE));
+    ends(&served, restored);
 }
 
 /// Who may read another's checkpoint may not have it run, whatever is said of trust: neither the restorer nor the service

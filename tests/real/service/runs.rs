@@ -43,12 +43,29 @@ impl Run {
     fn pid(&self) -> i32 {
         self.wait_for("started", 1)["pid"].as_i64().unwrap() as i32
     }
+
+    /// Kills the program, and waits for a checkpoint of its next life.
+    fn has_brought_back(&self, pid: i32) {
+        self.wait_for("saved", 1);
+        send(pid, KILL);
+        self.wait_for("restored", 1);
+        let saved = self.all("saved").len();
+        self.wait_for("saved", saved + 1);
+    }
+
+    /// Ends the runner, with which the program ends, whose chain is whole.
+    fn ends_with(mut self, pid: i32) {
+        self.runner.signal(TERM);
+        self.runner.wait();
+        eventually("the end of the program", || is_gone(pid));
+        follow(&self.runner.output());
+    }
 }
 
 #[test]
 fn a_program_that_is_killed_comes_back_by_the_service_each_time() {
     let served = Served::new(&["--requests-each", "100000"]);
-    let mut run = Run::of_chain(&served, &["--every", "200ms", "--restarts", "unlimited", "--backoff", "0"]);
+    let run = Run::of_chain(&served, &["--every", "200ms", "--restarts", "unlimited", "--backoff", "0"]);
     let pid = run.pid();
     for round in 1..=10 {
         let before = run.all("saved").len();
@@ -60,10 +77,7 @@ fn a_program_that_is_killed_comes_back_by_the_service_each_time() {
     }
     let said = served.service.output();
     assert_eq!(said.matches("asked=restore result=\"restored process").count(), 10, "{said}");
-    run.runner.signal(TERM);
-    run.runner.wait();
-    eventually("the end of the program", || is_gone(pid));
-    follow(&run.runner.output());
+    run.ends_with(pid);
 }
 
 /// A runner isn't the parent of a life that the service has brought back, which ends with it. The next runner goes on from
@@ -74,42 +88,28 @@ fn a_life_that_the_service_has_brought_back_ends_with_its_runner_and_the_next_on
     let options = ["--every", "200ms", "--backoff", "0", "--resume"];
     let mut run = Run::of_chain(&served, &options);
     let pid = run.pid();
-    run.wait_for("saved", 1);
-    send(pid, KILL);
-    run.wait_for("restored", 1);
-    let saved = run.all("saved").len();
-    run.wait_for("saved", saved + 1);
+    run.has_brought_back(pid);
     run.runner.signal(KILL);
     run.runner.wait();
     eventually("the end of the program", || is_gone(pid));
 
-    let mut next = Run::of_chain(&served, &options);
+    let next = Run::of_chain(&served, &options);
     assert_eq!(next.wait_for("restored", 2)["pid"], pid);
-    next.runner.signal(TERM);
-    next.runner.wait();
-    eventually("the end of the program", || is_gone(pid));
-    follow(&next.runner.output());
+    next.ends_with(pid);
 }
 
 #[test]
 fn a_runner_brings_its_program_back_by_the_service_that_follows_one_that_was_killed() {
     let mut served = Served::new(&["--requests-each", "100000"]);
-    let mut run = Run::of_chain(&served, &["--every", "200ms", "--backoff", "2s"]);
+    let run = Run::of_chain(&served, &["--every", "200ms", "--backoff", "2s"]);
     let pid = run.pid();
-    run.wait_for("saved", 1);
-    send(pid, KILL);
-    run.wait_for("restored", 1);
-    let saved = run.all("saved").len();
-    run.wait_for("saved", saved + 1);
+    run.has_brought_back(pid);
     served.service.signal(KILL);
     served.service.wait();
     served.service = super::start(&served.lab, &criu(), &["--requests-each", "100000"]);
     run.wait_for("ended", 2);
     assert_eq!(run.wait_for("restored", 2)["pid"], pid, "{}", run.runner.output());
-    run.runner.signal(TERM);
-    run.runner.wait();
-    eventually("the end of the program", || is_gone(pid));
-    follow(&run.runner.output());
+    run.ends_with(pid);
 }
 
 #[test]
@@ -118,11 +118,7 @@ fn a_program_goes_on_where_its_runner_and_the_service_are_killed_together_and_is
     let options = ["--every", "200ms", "--backoff", "0", "--resume"];
     let mut run = Run::of_chain(&served, &options);
     let pid = run.pid();
-    run.wait_for("saved", 1);
-    send(pid, KILL);
-    run.wait_for("restored", 1);
-    let saved = run.all("saved").len();
-    run.wait_for("saved", saved + 1);
+    run.has_brought_back(pid);
     for one in [&run.runner, &served.service] {
         one.signal(19);
     }
@@ -130,10 +126,7 @@ fn a_program_goes_on_where_its_runner_and_the_service_are_killed_together_and_is
         one.signal(KILL);
         one.wait();
     }
-    let mut next = Run::of_chain(&served, &options);
+    let next = Run::of_chain(&served, &options);
     assert_eq!(next.wait_for("taken-over", 1)["pid"], pid);
-    next.runner.signal(TERM);
-    next.runner.wait();
-    eventually("the end of the program", || is_gone(pid));
-    follow(&next.runner.output());
+    next.ends_with(pid);
 }

@@ -145,13 +145,7 @@ fn neither_of_two_users_who_log_in_gets_at_the_others_programs_and_checkpoints()
 #[test]
 fn a_program_that_was_dumped_by_the_service_comes_back_and_knows_it() {
     let served = Served::new(&[]);
-    let chain = served.launch(ONE, "chain").start();
-    let pid = chain.pid();
-    chain.wait_for("step 100");
-    chain.signal(USR2);
-    served.attempt(ONE, "chain", true);
-    chain.crash();
-    let [checkpoint] = &*served.checkpoints(ONE, "chain") else { panic!("one checkpoint") };
+    let (checkpoint, pid) = super::restores::checkpoint(&served, ONE);
     let verified = served.lab.run(["verify".as_ref(), checkpoint.as_os_str(), "--json".as_ref()]);
     let report: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
     let results = report["checkpoints"][0]["results"].as_array().unwrap();
