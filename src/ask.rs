@@ -218,6 +218,7 @@ mod tests {
             checkpoint: None,
             size_bytes: None,
             frozen_us: None,
+            staged: None,
             error: None,
         });
         std::fs::write(folder.path().join(layout::STATUS), serde_json::to_vec(&status).unwrap()).unwrap();

@@ -1,7 +1,7 @@
 //! The sentence: look what CRIU has to be told, begin a draft, have it filled, commit it.
 //!
 //! ```text
-//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ encrypt ─▶ manifest ─▶ commit ─▶ prune
+//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ encrypt or move ─▶ manifest ─▶ commit ─▶ prune
 //!                                            ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
 //!                                            └─ failed   ─▶ discard the draft
 //! ```
@@ -11,6 +11,7 @@
 
 mod copies;
 mod script;
+mod staging;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use crate::criu::{self, DumpOptions, Dumped, Version, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, MappedFile, Needs, NetworkLock, Process};
 use crate::image;
-use crate::report::{Cause, Checkpoint, Outcome, Report, Restored};
+use crate::report::{Cause, Checkpoint, Outcome, Report, Restored, Staged};
 use crate::store::draft::{self, Draft};
 use crate::store::handover;
 use crate::store::layout::Instance;
@@ -31,6 +32,7 @@ use crate::store::retention::Keep;
 use crate::store::runtime;
 use crate::sys::{self, crash, procfs};
 use copies::Copies;
+use staging::Tree;
 
 /// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
 const BESIDE_THE_MEMORY: Bytes = Bytes::mebibytes(1);
@@ -76,6 +78,7 @@ struct Order {
     needs: Needs,
     keep_tcp: bool,
     copies: Option<Copies>,
+    staged: Staged,
 }
 
 /// What is known when CRIU has answered.
@@ -107,8 +110,8 @@ fn attempt(
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
     let mut draft = Draft::begin(&subject.instance, &subject.life)?;
     let taken = SystemTime::now();
-    let dumped =
-        order(subject, &mut draft, needs).and_then(|order| Ok((dump(subject, &draft, &order, ways)?, order)));
+    let dumped = order(subject, &mut draft, needs, cause, &ways)
+        .and_then(|order| dump_as_ordered(subject, &mut draft, order, ways));
     thawed();
     match dumped {
         // The process that came back has another start.
@@ -127,7 +130,10 @@ fn attempt(
         }
         Ok((answer, order)) => {
             *answered = Some(answer.answered);
-            save(subject, &draft, cause, &order, taken, answer).map(Outcome::Saved).inspect_err(|_| {
+            let is_at_leisure = staging::is_at_leisure(subject, &order.staged);
+            let save = || save(subject, &draft, cause, order, taken, answer);
+            let saved = if is_at_leisure { sys::leisure::at_leisure(save) } else { save() };
+            saved.map(Outcome::Saved).inspect_err(|_| {
                 draft.discard();
             })
         }
@@ -167,14 +173,10 @@ fn come_back(before: &Life, now: &Life, (id, path): (String, PathBuf), taken: Sy
 }
 
 /// Works out what the dump is asked for, and looks whether there is room for all of it.
-fn order(subject: &Subject, draft: &mut Draft, needs: Needs) -> Result<Order> {
-    let memory = memory_of_the_tree();
-    if subject.settings.encrypts() {
-        let copies = subject.settings.most_to_copy();
-        let wanted = [memory, BESIDE_THE_MEMORY, copies].into_iter().sum();
-        draft.write_apart(&subject.life, wanted, copies > Bytes(0))?;
-    }
-    let room = beside_the_memory(draft, memory)?;
+fn order(subject: &Subject, draft: &mut Draft, needs: Needs, cause: &Cause, ways: &[Way]) -> Result<Order> {
+    let tree = Tree::look();
+    let staged = staging::prepare(subject, draft, cause, ways, tree)?;
+    let room = beside_the_memory(draft, tree.memory)?;
     let copies = copies::prepare(&subject.settings, draft, room)?;
     // What has to be copied is mostly a database, which takes and gives back its locks all the time: that none is held
     // now says nothing about the moment in which all stands still.
@@ -183,12 +185,21 @@ fn order(subject: &Subject, draft: &mut Draft, needs: Needs) -> Result<Order> {
     // by nft it makes some even where there is no connection.
     let keep_tcp = subject.settings.keep_tcp && needs.tcp_established;
     let network_lock = if keep_tcp { needs.network_lock } else { NetworkLock::Skip };
-    Ok(Order { needs: Needs { file_locks, network_lock, ..needs }, keep_tcp, copies })
+    Ok(Order { needs: Needs { file_locks, network_lock, ..needs }, keep_tcp, copies, staged })
 }
 
-fn memory_of_the_tree() -> Bytes {
-    let of = |pid| Bytes(procfs::status_number(pid, "RssAnon").unwrap_or(0) * 1024);
-    procfs::tree(sys::process::id()).into_iter().map(of).sum()
+/// The same for what didn't fit into memory after all: it goes to the disk.
+fn order_for_the_disk(subject: &Subject, draft: &mut Draft, order: Order, why: &Error) -> Result<Order> {
+    draft.clear()?;
+    draft.unstage()?;
+    if subject.settings.encrypts() {
+        draft.write_apart_on_the_disk()?;
+    }
+    let room = beside_the_memory(draft, Tree::look().memory)?;
+    let copies = copies::prepare(&subject.settings, draft, room)?;
+    let why = format!("it didn't fit into memory: {}", why.chain());
+    staging::tell(&why, &subject.settings.dir);
+    Ok(Order { copies, staged: Staged::FellBack { why }, ..order })
 }
 
 /// Looks whether the memory of the tree fits onto the disk, before anything stands still for it, and how much room
@@ -208,6 +219,23 @@ fn beside_the_memory(draft: &Draft, memory: Bytes) -> Result<Bytes> {
             "free space, keep fewer checkpoints (SELFDUMP_KEEP), or name another folder with SELFDUMP_DIR",
         )
     })
+}
+
+/// Has the program dumped, and once more to the disk where the memory didn't have the room that it seemed to have.
+/// Returns twice.
+fn dump_as_ordered(
+    subject: &mut Subject,
+    draft: &mut Draft,
+    order: Order,
+    ways: Vec<Way>,
+) -> Result<(Answer, Order)> {
+    match dump(subject, draft, &order, ways.clone()) {
+        Err(error) if draft.has_outgrown_memory() => {
+            let order = order_for_the_disk(subject, draft, order, &error)?;
+            Ok((dump(subject, draft, &order, ways)?, order))
+        }
+        dumped => Ok((dumped?, order)),
+    }
 }
 
 /// Has the program dumped by the first CRIU that is right for this machine. Returns twice.
@@ -250,7 +278,7 @@ fn save(
     subject: &Subject,
     draft: &Draft,
     cause: &Cause,
-    order: &Order,
+    order: Order,
     taken: SystemTime,
     answer: Answer,
 ) -> Result<Checkpoint> {
@@ -262,9 +290,10 @@ fn save(
         _ => Vec::new(),
     };
     let recipients = &subject.settings.encrypt_to;
-    if subject.settings.encrypts() {
-        draft.encrypt(recipients, cause)?;
-    }
+    let files = match subject.settings.encrypts() {
+        true => draft.encrypt(recipients, cause).map(|()| Vec::new())?,
+        false => draft.bring_home()?,
+    };
     let executable = procfs::executable(subject.life.pid).unwrap_or_default();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
@@ -284,21 +313,30 @@ fn save(
             runtime: runtime::folder(),
             copy_files: subject.settings.copy_files.clone(),
         },
-        criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs: order.needs.clone() },
+        criu: Criu { version: answer.version.to_string(), peer: answer.peer, needs: order.needs },
         stats,
         processes,
         copies,
-        files: Vec::new(),
+        files,
         parent: None,
+        staged: order.staged,
         encrypted_to: recipients.iter().map(ToString::to_string).collect(),
     };
     let (path, manifest) = draft.commit(manifest)?;
     let keep = Keep { ordinary: subject.settings.keep, forensic: subject.settings.keep_forensic };
     draft::prune(&subject.instance, &subject.life, keep);
     // A life that was restored after a crash makes no start of its own that would do it.
-    draft::sweep(&subject.instance);
+    draft::sweep(&subject.instance, &subject.settings.staging);
     let processes = manifest.processes.iter().map(|process| process.pid).collect();
-    Ok(Checkpoint { size: manifest.size(), stats: manifest.stats, id: manifest.id, path, taken, processes })
+    Ok(Checkpoint {
+        size: manifest.size(),
+        stats: manifest.stats,
+        id: manifest.id,
+        path,
+        taken,
+        staged: manifest.staged,
+        processes,
+    })
 }
 
 /// Adds which files they were, which the images don't have. What lost its name since then stays without.

@@ -149,13 +149,13 @@ pub mod auto;
 pub mod fuzzing;
 
 pub use agent::{Asked, Hold, generation};
-pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule};
+pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule, Staging};
 pub use encryption::{Identities, Recipient};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};
 pub use metrics::Metrics;
-pub use report::{Cause, Checkpoint, Outcome, Report, Restored};
+pub use report::{Cause, Checkpoint, Outcome, Report, Restored, Staged};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};
 pub use store::{listing, prune};

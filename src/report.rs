@@ -111,6 +111,45 @@ impl Outcome {
     }
 }
 
+/// Where CRIU wrote while the program stood still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "where", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Staged {
+    /// To the store's disk, as it was to.
+    #[default]
+    Disk,
+    /// Into memory, in a folder.
+    Folder {
+        /// Which one.
+        path: PathBuf,
+    },
+    /// Into memory, in a file system of its own with huge pages.
+    Memory,
+    /// To the store's disk, since the memory wouldn't do.
+    FellBack {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Staged {
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Staged::Disk
+    }
+}
+
+impl fmt::Display for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Staged::Disk => f.write_str("the disk"),
+            Staged::Folder { path } => write!(f, "memory, in {}", path.display()),
+            Staged::Memory => f.write_str("memory, in huge pages"),
+            Staged::FellBack { why } => write!(f, "the disk: {why}"),
+        }
+    }
+}
+
 /// A checkpoint that is on disk.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -125,6 +164,8 @@ pub struct Checkpoint {
     pub size: Bytes,
     /// CRIU's account of the dump: how long the program stood still, how many pages were written.
     pub stats: DumpStats,
+    /// Where CRIU wrote while the program stood still.
+    pub staged: Staged,
     /// The ids of the processes in it, the program's own first.
     pub processes: Vec<i32>,
 }

@@ -61,14 +61,19 @@ pub fn without_settings(command: &mut Command) -> &mut Command {
 /// Bytes of Marsaglia's xorshift (Journal of Statistical Software 8, 2003): no page is like another, and nothing
 /// compresses them.
 pub fn random(bytes: usize) -> Vec<u64> {
+    noise().take(bytes / size_of::<u64>()).collect()
+}
+
+/// The same without an end.
+pub fn noise() -> impl Iterator<Item = u64> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
+    let next = move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state
     };
-    std::iter::repeat_with(next).take(bytes / size_of::<u64>()).collect()
+    std::iter::repeat_with(next)
 }
 
 /// Brings about the same state before every run: the host has given us the memory that it will use, and nothing

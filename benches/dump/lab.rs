@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use selfdump::frozen::Needs;
-use selfdump::{Entry, restore};
+use selfdump::{Entry, Staged, restore};
 
 use crate::comparison::noise::{between, contention, waited_for_processor};
 use crate::comparison::{Failure, scene};
@@ -22,19 +22,22 @@ pub struct Lab {
     /// What selfdump told CRIU about the program, so that the command line can be told the same.
     needs: Needs,
     version: String,
+    way: Staged,
 }
 
 impl Lab {
     /// Starts the program, and dumps it once by either side: the first reads executables from the disk.
-    pub fn open(dir: &Path, mebibytes: usize) -> Result<Lab, Failure> {
+    pub fn open(dir: &Path, mebibytes: usize, settings: &[(&str, &str)]) -> Result<Lab, Failure> {
         fs::create_dir_all(dir)?;
         let folder = tempfile::tempdir_in(dir)?;
         let criu = scene::criu()?;
-        let program = Program::start(mebibytes, &scene::store(&folder), &criu, &[])?;
-        let (needs, version) = (Needs::default(), String::new());
-        let mut lab = Lab { program, mebibytes, criu, folder, needs, version };
+        let program = Program::start(mebibytes, &scene::store(&folder), &criu, settings)?;
+        let (needs, version, way) = (Needs::default(), String::new(), Staged::Disk);
+        let mut lab = Lab { program, mebibytes, criu, folder, needs, version, way };
         let first = lab.by_selfdump()?;
-        let told = first.manifest.as_ref().map_err(Clone::clone)?.criu.clone();
+        let manifest = first.manifest.as_ref().map_err(Clone::clone)?;
+        lab.way = manifest.staged.clone();
+        let told = manifest.criu.clone();
         if told.peer.starts_with("service") {
             return Err(format!("{} answers; the comparison is with a worker of our own", told.peer).into());
         }
@@ -48,6 +51,11 @@ impl Lab {
     pub fn terms(&self) -> String {
         let options = self.options();
         format!("CRIU {} as a worker and on the command line with {}", self.version, options.join(" "))
+    }
+
+    /// Where CRIU writes for selfdump.
+    pub fn way(&self) -> &Staged {
+        &self.way
     }
 
     /// One dump by each side, each first in every other pair: what the one leaves behind, in the file
@@ -78,7 +86,8 @@ impl Lab {
             committed: between(manifest.answered, attempt.finished)?,
         };
         self.clean()?;
-        Ok((Dump { time: between(asked, manifest.answered)?, pause, contention }, course))
+        let (time, kept) = (between(asked, manifest.answered)?, between(asked, attempt.finished)?);
+        Ok((Dump { time, pause, contention, kept }, course))
     }
 
     fn by_selfdump(&self) -> Result<Entry, Failure> {
@@ -107,8 +116,9 @@ impl Lab {
             return Err(format!("criu dump has failed ({status}):\n{log}").into());
         }
         scene::is_whole(&images, self.mebibytes)?;
+        let kept = time + sync(&images)?;
         self.clean()?;
-        Ok(Dump { time, pause, contention })
+        Ok(Dump { time, pause, contention, kept })
     }
 
     fn options(&self) -> Vec<String> {
@@ -145,4 +155,14 @@ impl Lab {
             _ => Ok(()),
         }
     }
+}
+
+/// Has all files of a folder on the disk; how long that took.
+fn sync(folder: &Path) -> Result<Duration, Failure> {
+    let started = Instant::now();
+    for file in fs::read_dir(folder)? {
+        fs::File::open(file?.path())?.sync_all()?;
+    }
+    fs::File::open(folder)?.sync_all()?;
+    Ok(started.elapsed())
 }

@@ -48,7 +48,7 @@ fn compare(plan: &Plan) -> Result<ExitCode, Failure> {
     let mut kept = true;
     for &mebibytes in &plan.sizes {
         let limits = if mebibytes == JUDGED_MEBIBYTES { &LIMITS[..] } else { &[] };
-        let mut lab = Lab::open(&plan.dir, mebibytes)?;
+        let mut lab = Lab::open(&plan.dir, mebibytes, &[])?;
         println!("\n{mebibytes} MiB resident; {}", lab.terms());
         let is_sure = |pairs: &[Pair]| limits.iter().all(|limit| limit.is_sure(pairs));
         let pairs = noise::calm(plan, is_sure, |number| lab.pair(number))?;

@@ -9,6 +9,8 @@ use crate::comparison::statistics::{Table, ms, ratio};
 pub struct Dump {
     /// From the request until the program has been dumped.
     pub time: Duration,
+    /// Until all of it is on the disk, for CRIU by a sync of each of its files.
+    pub kept: Duration,
     /// The largest gap that the program's ticker saw.
     pub pause: Duration,
     /// How much of the time somebody on this machine waited for a processor, from 0 to 1.
@@ -39,6 +41,10 @@ impl Pair {
         ratio(self.ours.time, self.criu.time)
     }
 
+    pub fn kept_ratio(&self) -> f64 {
+        ratio(self.ours.kept, self.criu.kept)
+    }
+
     pub fn pause_ratio(&self) -> f64 {
         ratio(self.ours.pause, self.criu.pause)
     }
@@ -59,6 +65,9 @@ pub fn table(pairs: &[Pair]) {
         .row("selfdump: pause, ms", 1, |pair| ms(pair.ours.pause))
         .row("criu dump: pause, ms", 1, |pair| ms(pair.criu.pause))
         .row("  ratio of each pair", 3, Pair::pause_ratio)
+        .row("selfdump: signal to commit, ms", 1, |pair| ms(pair.ours.kept))
+        .row("criu dump and a sync of its files, ms", 1, |pair| ms(pair.criu.kept))
+        .row("  ratio of each pair", 3, Pair::kept_ratio)
         .row("within selfdump: signal to attempt, ms", 2, |pair| ms(pair.course.woken))
         .row("  /proc, draft, ms", 2, |pair| ms(pair.course.prepared))
         .row("  CRIU, from its start to its answer, ms", 1, |pair| ms(pair.course.dumped))

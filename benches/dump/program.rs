@@ -9,6 +9,9 @@ use crate::comparison::{Failure, scene};
 /// The first argument that makes this executable the program.
 pub const WORD: &str = "be-the-program";
 
+/// The variable that has the program's memory be in huge pages.
+pub const HUGE_PAGES: &str = "BENCH_HUGE_PAGES";
+
 /// What the ticker aims at.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -22,7 +25,7 @@ static TICKS: AtomicU64 = AtomicU64::new(0);
 /// microseconds. Ends with its input.
 pub fn run(mebibytes: usize) -> Result<(), Failure> {
     let _ = selfdump::install()?;
-    let memory = scene::random(mebibytes << 20);
+    let memory = memory(mebibytes << 20);
     std::thread::spawn(tick);
     let mut output = std::io::stdout();
     writeln!(output, "ready")?;
@@ -38,6 +41,21 @@ pub fn run(mebibytes: usize) -> Result<(), Failure> {
     }
     std::hint::black_box(memory);
     Ok(())
+}
+
+/// Random data in huge pages, or in none, whatever the machine does by itself.
+fn memory(bytes: usize) -> Vec<u64> {
+    let words = bytes / size_of::<u64>();
+    let mut memory: Vec<u64> = Vec::with_capacity(words);
+    let advice = match std::env::var_os(HUGE_PAGES) {
+        Some(_) => libc::MADV_HUGEPAGE,
+        None => libc::MADV_NOHUGEPAGE,
+    };
+    let begin = memory.as_mut_ptr().map_addr(|address| address.next_multiple_of(4096));
+    // SAFETY: the pages are within the vector's, and how the kernel keeps them changes nothing in them.
+    unsafe { libc::madvise(begin.cast(), bytes - 4096, advice) };
+    memory.extend(scene::noise().take(words));
+    memory
 }
 
 fn tick() {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
-use selfdump::restore;
 use selfdump::status::{self, Status};
+use selfdump::{Staged, restore};
 use serde::Serialize;
 
 use crate::{StoreArgs, output};
@@ -135,6 +135,9 @@ fn print(status: &Status) {
     println!("  last         {} ago, by {}", output::age(last.finished), last.cause);
     if last.saved {
         println!("  saved        {}", output::saved(last));
+    }
+    if let Some(staged) = last.staged.as_ref().filter(|staged| **staged != Staged::Disk) {
+        println!("  written to   {staged}");
     }
     if let Some(error) = &last.error {
         println!("  failed       {} ({} in a row)", error.message, status.failures_in_a_row);

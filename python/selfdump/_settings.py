@@ -42,6 +42,7 @@ def install(
     copy_open: Optional[Union[int, str]] = None,
     keep_tcp: Optional[bool] = None,
     encrypt_to: Optional[Iterable[str]] = None,
+    staging: Optional[_Path] = None,
     metrics_textfile: Optional[_Path] = None,
     on_panic: Optional[bool] = None,
     on_fatal_signal: Optional[bool] = None,
@@ -78,6 +79,8 @@ def install(
     :param keep_tcp: whether TCP connections are dumped so that ``restore --tcp keep`` can keep them (no).
     :param encrypt_to: who can read the checkpoints, recipients of age (``age1…``) and files of them, with a slash in their
         paths. Without the identity of one of them nobody can, ever (none: not encrypted).
+    :param staging: ``"auto"``, or a folder in memory: where CRIU writes while the program stands still, from where it is
+        moved to the store afterwards (``"off"``: to the store).
     :param metrics_textfile: a file that is written for node_exporter's textfile collector, ``/…/app.prom`` (none).
     :param on_panic: a forensic checkpoint at each panic of selfdump's own Rust code. ``on_exception`` is Python's.
     :param on_fatal_signal: a forensic checkpoint at SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, of extensions mostly.

@@ -140,7 +140,7 @@ impl Agent {
 
     fn run(mut self) {
         crash::is_agent();
-        draft::sweep(&self.subject.instance);
+        draft::sweep(&self.subject.instance, &self.subject.settings.staging);
         status::sweep();
         self.status.write();
         self.publish();

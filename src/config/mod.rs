@@ -9,6 +9,7 @@ mod named;
 mod pattern;
 mod schedule;
 mod settings;
+mod staging;
 mod values;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use pattern::FilePattern;
 pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
 pub(crate) use settings::{Settings, environment, for_commands, name_of};
+pub use staging::Staging;
 
 use crate::encryption::Recipient;
 use crate::frozen::Bytes;
@@ -54,6 +56,7 @@ pub struct Config {
     copy_open: Option<Bytes>,
     keep_tcp: Option<bool>,
     encrypt_to: Option<Vec<Recipient>>,
+    staging: Option<Staging>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     metrics_textfile: Option<PathBuf>,
@@ -271,6 +274,21 @@ impl Config {
     /// ```
     pub fn encrypt_to(mut self, recipients: impl IntoIterator<Item = Recipient>) -> Config {
         self.encrypt_to = Some(recipients.into_iter().collect());
+        self
+    }
+
+    /// Whether CRIU writes into memory while the program stands still, which is sooner done than writing to a disk where
+    /// that memory is in huge pages; what it has written is moved to the store when the program runs again. Nothing is a
+    /// checkpoint before it is there.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// selfdump::Config::new().staging(selfdump::Staging::Auto).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn staging(mut self, staging: Staging) -> Config {
+        self.staging = Some(staging);
         self
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{self, Fraction, Value, bad};
-use super::{Config, Exit, FilePattern, FileRule, Schedule, Timing};
+use super::{Config, Exit, FilePattern, FileRule, Schedule, Staging, Timing};
 use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) copy_open: Bytes,
     pub(crate) keep_tcp: bool,
     pub(crate) encrypt_to: Vec<Recipient>,
+    pub(crate) staging: Staging,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
     pub(crate) metrics_textfile: Option<PathBuf>,
@@ -114,6 +115,7 @@ impl Config {
                 Some(recipients) => somebody(recipients)?,
                 None => variables.recipients("SELFDUMP_ENCRYPT_TO")?.unwrap_or_default(),
             },
+            staging: checked_staging(variables.or(self.staging, "SELFDUMP_STAGING")?.unwrap_or_default())?,
             on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
             on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
             metrics_textfile: textfile.map(checked_textfile).transpose()?,
@@ -182,6 +184,14 @@ fn somebody(recipients: Vec<Recipient>) -> Result<Vec<Recipient>> {
             "name a recipient (Config::encrypt_to), or don't call it for checkpoints that are not encrypted",
         )),
         false => Ok(recipients),
+    }
+}
+
+/// A program may change its folder.
+fn checked_staging(staging: Staging) -> Result<Staging> {
+    match staging {
+        Staging::Folder(folder) => Ok(Staging::Folder(absolute(folder)?)),
+        other => Ok(other),
     }
 }
 

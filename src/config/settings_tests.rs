@@ -54,6 +54,8 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().copy_open(Bytes::mebibytes(2)), &[("SELFDUMP_COPY_OPEN", "2 MiB")]),
         (new().keep_tcp(true), &[("SELFDUMP_KEEP_TCP", "on")]),
         (new().encrypt_to([RECIPIENT.parse().unwrap()]), &[("SELFDUMP_ENCRYPT_TO", RECIPIENT)]),
+        (new().staging(Staging::Auto), &[("SELFDUMP_STAGING", "auto")]),
+        (new().staging(Staging::Folder("/mnt/huge".into())), &[("SELFDUMP_STAGING", "/mnt/huge")]),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
         (new().on_fatal_signal(true), &[("SELFDUMP_ON_FATAL_SIGNAL", "1")]),
         (

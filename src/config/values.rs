@@ -1,9 +1,10 @@
 //! The forms in which values are written in variables, and what they may be.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{FilePattern, FileRule};
+use super::{FilePattern, FileRule, Staging};
 use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
@@ -131,5 +132,17 @@ impl Value for Bytes {
 
     fn parse(text: &str) -> Option<Bytes> {
         text.parse().ok()
+    }
+}
+
+impl Value for Staging {
+    const FORM: &'static str = "off, auto, or the path of a folder in memory, which has a slash in it";
+
+    fn parse(text: &str) -> Option<Staging> {
+        match text {
+            "off" => Some(Staging::Off),
+            "auto" => Some(Staging::Auto),
+            folder => folder.contains('/').then(|| Staging::Folder(PathBuf::from(folder))),
+        }
     }
 }

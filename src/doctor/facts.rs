@@ -8,6 +8,7 @@ use super::{PATIENCE, Setup};
 use crate::criu::{Connection, STANDARD_SERVICE, on_path, programs};
 use crate::error::Error;
 use crate::frozen::Bytes;
+use crate::store::staging::{self, Possible};
 use crate::store::{entrance, runtime};
 use crate::sys::{self, disk, machine, procfs, task, xattr};
 
@@ -36,6 +37,7 @@ pub(super) struct Machine {
     /// CRIU can keep there what it has found out about the kernel.
     pub(super) run_is_in_memory: bool,
     pub(super) runtime: Folder,
+    pub(super) staging: Option<Possible>,
     pub(super) store: Store,
     pub(super) service: Option<Service>,
 }
@@ -102,6 +104,7 @@ pub(super) fn look(setup: &Setup) -> Machine {
         missing_tools: ["sh", "cp"].into_iter().filter(|tool| on_path(tool).is_none()).collect(),
         run_is_in_memory: machine::is_in_memory(Path::new("/run")).unwrap_or(false),
         runtime: folder(&runtime::folder()),
+        staging: Some(staging::possible()),
         store: store(&setup.store),
         service: service(setup.service.as_deref()),
     }

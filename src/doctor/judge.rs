@@ -2,7 +2,9 @@
 
 use super::facts::{Folder, Machine, Service, Store};
 use super::{Finding, Verdict};
+use crate::config::Staging;
 use crate::frozen::Bytes;
+use crate::store::staging::Possible;
 
 /// Capabilities by their numbers (linux/capability.h).
 const SETPCAP: u64 = 8;
@@ -29,6 +31,7 @@ pub(super) fn machine(facts: &Machine) -> Vec<Finding> {
     found.push(kernel_data(facts.run_is_in_memory));
     found.extend(store(&facts.store));
     found.push(runtime(&facts.runtime));
+    found.extend(facts.staging.map(|possible| staging(possible, facts.user)));
     found
 }
 
@@ -265,6 +268,24 @@ fn store(store: &Store) -> Vec<Finding> {
 
 fn runtime(folder: &Folder) -> Finding {
     access("runtime folder", folder)
+}
+
+/// It is no fault that it isn't used.
+fn staging(possible: Possible, user: u32) -> Finding {
+    const GAIN: &str =
+        "with SELFDUMP_STAGING=auto programs of 64 MiB and more stand still for about half as long";
+    let message = match possible {
+        Possible::Shared => format!("{} is in huge pages: {GAIN}", Staging::SHARED),
+        Possible::Own => format!("a file system in huge pages can be made for each checkpoint: {GAIN}"),
+        Possible::NotYet if user == 0 => {
+            "not possible: a container without CAP_SYS_ADMIN, or a kernel without huge pages in file systems"
+                .to_owned()
+        }
+        Possible::NotYet => {
+            format!("not possible yet: after `sudo selfdump setup --staging`, {GAIN}")
+        }
+    };
+    Finding::ok("staging", message)
 }
 
 /// Whether a folder is ours alone, or can be made so.

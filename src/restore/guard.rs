@@ -12,8 +12,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::config::Staging;
 use crate::error::{Error, Result};
-use crate::store::plain;
+use crate::store::staging;
 use crate::sys::{message, process, procfs, signal};
 
 /// How long the few bytes may take that a guard is told.
@@ -93,7 +94,7 @@ pub fn stand() -> Result<()> {
         end(pid).map_err(failed)?;
     }
     // Of a restorer that was killed; one that has ended by itself has left nothing.
-    plain::sweep();
+    staging::sweep(&Staging::Off);
     Ok(())
 }
 

@@ -14,9 +14,10 @@ use super::entrance;
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
 use super::manifest::{self, FileEntry, Manifest};
-use super::plain;
 use super::retention::{self, Candidate, Keep};
+use super::staging::{self, Place};
 use super::status;
+use crate::config::Staging;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::disk;
 
@@ -41,7 +42,7 @@ pub(crate) struct Draft {
     instance: Instance,
     number: u64,
     /// Where CRIU and the script for copies write, if that isn't the draft's own folder.
-    pub(super) written: Option<PathBuf>,
+    pub(super) written: Option<Place>,
 }
 
 impl Draft {
@@ -77,7 +78,7 @@ impl Draft {
 
     /// The folder that CRIU writes into, and the script for copies.
     pub(crate) fn written_folder(&self) -> PathBuf {
-        self.written.clone().unwrap_or_else(|| self.folder())
+        self.written.as_ref().map_or_else(|| self.folder(), |place| place.folder.clone())
     }
 
     pub(super) fn written(&self, name: &str) -> PathBuf {
@@ -138,7 +139,8 @@ impl Draft {
     }
 
     fn remove(&self) {
-        for folder in self.written.iter().cloned().chain([self.folder()]) {
+        let apart = self.written.as_ref().map(|place| place.folder.clone());
+        for folder in apart.into_iter().chain([self.folder()]) {
             if let Err(error) = remove_draft(&folder) {
                 log::warn!("can't remove {}: {error}", folder.display());
             }
@@ -146,12 +148,12 @@ impl Draft {
     }
 
     /// Makes it a checkpoint: every byte goes to the disk, then the rename that gives it its name. The
-    /// manifest comes with its list of files empty. Where this fails, nothing has become a checkpoint.
+    /// manifest comes with those files described that have been already. Where this fails, nothing has become a checkpoint.
     pub(crate) fn commit(&self, mut manifest: Manifest) -> Result<(PathBuf, Manifest)> {
         for name in SCAFFOLDING {
             remove_if_there(&self.path(name))?;
         }
-        manifest.files = self.seal()?;
+        manifest.files = self.seal(manifest.files)?;
         let folder = self.folder();
         manifest.write(&folder)?;
         self.sync_all(&manifest.files)?;
@@ -173,13 +175,14 @@ impl Draft {
     }
 
     /// Closes the files to others, whatever mode CRIU gave them, and takes their checksums.
-    fn seal(&self) -> Result<Vec<FileEntry>> {
+    fn seal(&self, described: Vec<FileEntry>) -> Result<Vec<FileEntry>> {
         let folder = self.folder();
         let files = manifest::list_files(&folder)?;
         let sealed = files.iter().filter(|file| *file != Path::new(layout::OWNER)).map(|file| {
             // The files of a root service are not ours to change; the folder around them is closed.
             let _ = disk::close_to_others(&folder.join(file));
-            manifest::describe(&folder, file)
+            let known = described.iter().find(|entry| Path::new(&entry.path) == file);
+            known.map_or_else(|| manifest::describe(&folder, file), |known| Ok(known.clone()))
         });
         sealed.collect()
     }
@@ -300,8 +303,8 @@ fn remove_draft(folder: &Path) -> io::Result<()> {
 
 /// Deletes what the lives of a program that are over have left behind: their drafts, and the folders of
 /// instances that came to no checkpoint.
-pub(crate) fn sweep(instance: &Instance) {
-    plain::sweep();
+pub(crate) fn sweep(instance: &Instance, staging: &Staging) {
+    staging::sweep(staging);
     let Ok(here) = Here::look() else { return };
     let program = instance.store.join(&instance.name);
     // What others may have laid there is not to lead us to what is ours elsewhere.

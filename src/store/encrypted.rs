@@ -6,7 +6,6 @@
 //! it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Once};
 
@@ -14,69 +13,61 @@ use super::catalogue::Entry;
 use super::draft::Draft;
 use super::life::Life;
 use super::manifest::Manifest;
-use super::{layout, plain};
+use super::staging::{self, Place, Wanted};
+use super::{layout, staged};
+use crate::config::Staging;
 use crate::encryption::{self, Identities, Recipient, Undecrypted};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::Bytes;
 use crate::report::Cause;
 use crate::sys::disk;
 
-/// The folders of a checkpoint that something is written into.
-const FOLDERS: [&str; 2] = [layout::IMAGES, layout::FILES];
-
 impl Draft {
-    /// Has everything written into a folder of its own, to be encrypted from there: in memory where there is room for
-    /// so much, else in the draft's.
-    pub(crate) fn write_apart(&mut self, life: &Life, wanted: Bytes, runs_programs: bool) -> Result<()> {
+    /// Has everything written into a folder of its own, to be encrypted from there: where it is staged or elsewhere in
+    /// memory, where there is room for so much, else in the draft's.
+    pub(crate) fn write_apart(&mut self, life: &Life, staging: &Staging, wanted: Wanted) -> Result<()> {
         static SAID: Once = Once::new();
-        let folder = plain::in_memory(life, wanted, runs_programs).map_or_else(|| self.on_the_disk(), Ok)?;
-        if folder.starts_with(self.folder()) {
+        let staged = staging::as_set(life, staging, wanted).unwrap_or_else(|why| {
+            log::info!("{why}");
+            None
+        });
+        let in_memory = staged.or_else(|| staging::in_memory(life, wanted));
+        if in_memory.is_none() {
             SAID.call_once(|| {
                 log::warn!(
-                    "there is no room in memory for what is to be encrypted ({wanted}), so it lies on the disk until it is"
+                    "there is no room in memory for what is to be encrypted ({}), so it lies on the disk until it is",
+                    wanted.room
                 );
             });
         }
-        self.written = Some(folder);
-        let (images, link) = (self.images(), self.link());
-        disk::make_private(&images).map_err(|source| Error::io("make", &images, source))?;
-        fs::remove_file(&link)
-            .and_then(|()| symlink(&images, &link))
-            .map_err(|source| Error::io("make the link", &link, source))
+        match in_memory {
+            Some(place) => self.lead_to(place),
+            None => self.write_apart_on_the_disk(),
+        }
     }
 
-    fn on_the_disk(&self) -> Result<PathBuf> {
+    /// Has it written into a folder of its own in the draft's.
+    pub(crate) fn write_apart_on_the_disk(&mut self) -> Result<()> {
         let folder = self.path(layout::PLAIN);
         disk::make_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
-        Ok(folder)
+        self.lead_to(Place::on_the_disk(folder))
     }
 
     /// Whether all of it takes its place on the disk twice for a while.
     pub(crate) fn is_twice_on_the_disk(&self) -> bool {
-        self.written.as_ref().is_some_and(|written| written.starts_with(self.folder()))
+        self.written.as_ref().is_some_and(|place| place.folder.starts_with(self.folder()))
     }
 
     /// Encrypts all that was written apart, file by file, and leaves nothing of it that could be read.
     pub(crate) fn encrypt(&self, recipients: &[Recipient], cause: &Cause) -> Result<()> {
-        let written = self.written.as_ref().ok_or_else(|| {
+        let place = self.written.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Io, "what is to be encrypted lies where it is to be committed")
         })?;
-        for name in FOLDERS {
-            let (from, to) = (written.join(name), self.path(name));
-            if !from.exists() {
-                continue;
-            }
-            if !to.exists() {
-                disk::make_private(&to).map_err(|source| Error::io("make", &to, source))?;
-            }
-            for file in files_in(&from)? {
-                let encrypted = layout::encrypted(&to.join(file.file_name().unwrap_or_default()));
-                fs::File::open(&file)
-                    .and_then(|plain| encryption::encrypt_to(recipients, plain, &encrypted))
-                    .and_then(|()| fs::remove_file(&file))
-                    .map_err(|source| Error::io("encrypt", &file, source))?;
-            }
-        }
+        self.bring(place, |file, to| {
+            fs::File::open(file)
+                .and_then(|plain| encryption::encrypt_to(recipients, plain, &layout::encrypted(to)))
+                .and_then(|()| fs::remove_file(file))
+                .map_err(|source| Error::io("encrypt", file, source))
+        })?;
         if cause.without_words() != *cause {
             let path = layout::encrypted(&self.path(layout::CAUSE));
             serde_json::to_vec(cause)
@@ -84,23 +75,23 @@ impl Draft {
                 .and_then(|text| encryption::encrypt_to(recipients, text.as_slice(), &path))
                 .map_err(|source| Error::io("write", &path, source))?;
         }
-        plain::remove(written)
+        Ok(())
     }
-}
-
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |source| Error::io("read", folder, source);
-    let entries = fs::read_dir(folder).map_err(failed)?;
-    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
 }
 
 /// What was decrypted of a checkpoint. It goes with this value.
 #[derive(Debug)]
-pub(crate) struct Decrypted(PathBuf);
+pub(crate) struct Decrypted(Place);
+
+impl Decrypted {
+    fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+}
 
 impl Drop for Decrypted {
     fn drop(&mut self) {
-        if let Err(error) = plain::remove(&self.0) {
+        if let Err(error) = staging::remove(self.folder()) {
             log::warn!("what was decrypted is still there: {}", error.chain());
         }
     }
@@ -124,11 +115,11 @@ impl Entry {
         }
         let (life, _) =
             Life::of_this_process().map_err(|source| Error::os("read /proc about this process", source))?;
-        plain::sweep();
-        let folder = Decrypted(plain::anywhere(&life, manifest.size())?);
-        decrypt(&self.path, manifest, identities, &folder.0)?;
+        staging::sweep(&Staging::Off);
+        let folder = Decrypted(staging::anywhere(&life, manifest.size())?);
+        decrypt(&self.path, manifest, identities, folder.folder())?;
         let mut manifest = manifest.clone();
-        if let Ok(text) = fs::read(folder.0.join(layout::CAUSE)) {
+        if let Ok(text) = fs::read(folder.folder().join(layout::CAUSE)) {
             manifest.cause = serde_json::from_slice(&text).unwrap_or(manifest.cause);
         }
         Ok(Entry { path: self.path.clone(), manifest: Ok(manifest), decrypted: Some(Arc::new(folder)) })
@@ -142,7 +133,7 @@ impl Entry {
     /// [`ErrorKind::Encrypted`] where it is encrypted and was not opened.
     pub fn contents(&self) -> Result<&Path> {
         match (&self.decrypted, &self.manifest) {
-            (Some(decrypted), _) => Ok(&decrypted.0),
+            (Some(decrypted), _) => Ok(decrypted.folder()),
             (None, Ok(manifest)) if manifest.is_encrypted() => Err(takes_an_identity(manifest)),
             (None, _) => Ok(&self.path),
         }
@@ -155,7 +146,7 @@ impl Entry {
 }
 
 fn decrypt(checkpoint: &Path, manifest: &Manifest, identities: &Identities, to: &Path) -> Result<()> {
-    for name in FOLDERS {
+    for name in staged::FOLDERS {
         let folder = to.join(name);
         disk::make_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
     }

@@ -159,8 +159,8 @@ pub(crate) fn running(folder: &Path, pid_namespace: u64, pid: i32) -> PathBuf {
     folder.join(format!("{pid_namespace}-{pid}.json"))
 }
 
-/// What can be read of an encrypted checkpoint, while it is made or brought back, lies in a folder of its own with this
-/// at the beginning of its name.
+/// What goes by way of memory, and what can be read of an encrypted checkpoint while it is made or brought back, lies in a
+/// folder of its own with this at the beginning of its name.
 const PLAIN_FOLDER: &str = "selfdump-plain-";
 
 /// Where such folders are made in memory: in the first that has room for one.

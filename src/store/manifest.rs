@@ -17,7 +17,7 @@ use super::life::Life;
 use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process, unix_micros};
-use crate::report::Cause;
+use crate::report::{Cause, Staged};
 use crate::sys::disk;
 
 /// The version of the format that is written, and the only one that is read.
@@ -60,6 +60,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// The checkpoint that this one builds on, if any.
     pub parent: Option<String>,
+    /// Where CRIU wrote while the program stood still.
+    #[serde(default, skip_serializing_if = "Staged::is_plain")]
+    pub staged: Staged,
     /// The recipients that it is encrypted to; none where it isn't.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub encrypted_to: Vec<String>,
@@ -306,20 +309,25 @@ pub(super) fn list_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// What is told of a file that was read to its end.
+pub(super) fn entry(file: &Path, size: Bytes, hash: &Xxh3) -> FileEntry {
+    FileEntry { path: file.to_string_lossy().into_owned(), size, xxh3_128: hex(hash.digest128()) }
+}
+
 /// A file's size and checksum.
 pub(super) fn describe(folder: &Path, file: &Path) -> Result<FileEntry> {
     let path = folder.join(file);
-    let (size, checksum) = checksum(&path).map_err(|source| Error::io("read", &path, source))?;
-    Ok(FileEntry { path: file.to_string_lossy().into_owned(), size: Bytes(size), xxh3_128: hex(checksum) })
+    let (size, hash) = checksum(&path).map_err(|source| Error::io("read", &path, source))?;
+    Ok(entry(file, Bytes(size), &hash))
 }
 
-fn checksum(path: &Path) -> io::Result<(u64, u128)> {
+fn checksum(path: &Path) -> io::Result<(u64, Xxh3)> {
     const BLOCK: usize = 256 * 1024;
     let mut file = File::open(path)?;
     let (mut hash, mut size, mut block) = (Xxh3::new(), 0, vec![0; BLOCK]);
     loop {
         match file.read(&mut block) {
-            Ok(0) => return Ok((size, hash.digest128())),
+            Ok(0) => return Ok((size, hash)),
             Ok(count) => {
                 size += count as u64;
                 hash.update(&block[..count]);

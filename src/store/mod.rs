@@ -6,7 +6,8 @@
 //! - [`draft`]: a checkpoint that is being written, and the rename that makes it one.
 //! - `copies`: the part of it in which copies of files are made.
 //! - `encrypted`: the part of it in which all is encrypted, and reading what was.
-//! - [`plain`]: folders for what can be read of that.
+//! - `staged`: the part of it in which all is written in memory first.
+//! - [`staging`]: folders in memory for either, and for what can be read of what is encrypted.
 //! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
 //! - [`retention`]: which checkpoints go.
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
@@ -29,9 +30,10 @@ pub(crate) mod layout;
 pub(crate) mod life;
 pub mod listing;
 pub(crate) mod manifest;
-pub(crate) mod plain;
 pub mod prune;
 pub(crate) mod retention;
 pub(crate) mod runtime;
+mod staged;
+pub(crate) mod staging;
 pub(crate) mod status;
 pub(crate) mod work;

@@ -18,7 +18,7 @@ use crate::config::{Schedule, Settings};
 use crate::error::{Error, Result};
 use crate::frozen::{Bytes, unix_micros};
 use crate::metrics::Metrics;
-use crate::report::{Cause, Outcome, Report};
+use crate::report::{Cause, Outcome, Report, Staged};
 use crate::sys::disk;
 
 /// The version of `status.json`.
@@ -79,6 +79,9 @@ pub struct Attempt {
     pub size_bytes: Option<Bytes>,
     /// How long the program stood still for it, in microseconds.
     pub frozen_us: Option<u64>,
+    /// Where CRIU wrote meanwhile; none where there is no checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<Staged>,
     /// Why there is none.
     pub error: Option<Failure>,
 }
@@ -175,6 +178,7 @@ impl Status {
             checkpoint: saved.map(|checkpoint| checkpoint.id.clone()),
             size_bytes: saved.map(|checkpoint| checkpoint.size),
             frozen_us: saved.map(|checkpoint| checkpoint.stats.frozen.as_micros() as u64),
+            staged: saved.map(|checkpoint| checkpoint.staged.clone()),
             error: report.outcome.as_ref().err().map(Failure::from),
         });
     }

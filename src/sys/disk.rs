@@ -12,7 +12,9 @@ use std::ptr;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags, renameat2};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, FallocateFlags, Flock, FlockArg, OFlag, RenameFlags, fallocate, renameat2,
+};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
@@ -134,6 +136,13 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Has a file's bytes, or a folder's entries, on the disk before it returns.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Gives the memory, or the disk's blocks, of a part of a file back that isn't read again. It is for nothing but the room,
+/// and not every file system can.
+pub(crate) fn give_back(file: &File, from: u64, length: u64) {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let _ = fallocate(file, flags, from as i64, length as i64);
 }
 
 /// Makes a folder that only this user can enter. `AlreadyExists` where it is there.

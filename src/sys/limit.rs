@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::disk;
@@ -19,14 +19,18 @@ impl Leash {
     ///
     /// Where there is no `sleep` that can be started; the worker is on the leash as before.
     pub(crate) fn end_after(&mut self, limit: Duration) -> io::Result<()> {
-        let mut sleep = SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join("sleep"));
-        let sleep = sleep.find(|path| disk::is_executable(path)).ok_or(io::ErrorKind::NotFound)?;
         let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
-        let sleep =
-            spawn::worker(&sleep, &[&seconds.to_string()], &[self.writer.as_fd()], Path::new("/dev/null"))?;
-        self.writer = sleep.writer;
+        let seconds = seconds.to_string();
+        let held = [self.writer.as_fd()];
+        self.writer = spawn::worker(&sleep()?, &[&seconds], &held, Path::new("/dev/null"))?.writer;
         Ok(())
     }
+}
+
+/// The program that does nothing for a time.
+pub(super) fn sleep() -> io::Result<PathBuf> {
+    let mut sleep = SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join("sleep"));
+    Ok(sleep.find(|path| disk::is_executable(path)).ok_or(io::ErrorKind::NotFound)?)
 }
 
 #[cfg(test)]

@@ -61,19 +61,31 @@ fn kind_of(path: &Path) -> io::Result<i64> {
 /// The name of the file system that holds a path, as it is mounted: `ext4`, `btrfs`, `overlay`.
 pub(crate) fn file_system(path: &Path) -> Option<String> {
     let path = fs::canonicalize(path).ok()?;
-    file_system_in(&fs::read_to_string("/proc/self/mountinfo").ok()?, &path)
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mount_in(&mounts, &path)?.split(' ').next().map(str::to_owned)
 }
 
-/// The last of the mounts that lie nearest above the path. Fields: id, parent, device, root, mount point, …, `-`, kind.
-fn file_system_in(mounts: &str, path: &Path) -> Option<String> {
+/// Whether a path is in a file system in memory that takes huge pages wherever it can.
+pub(crate) fn has_huge_pages(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    fs::canonicalize(path).is_ok_and(|path| mount_in(&mounts, &path).is_some_and(is_huge))
+}
+
+fn is_huge(mounted: &str) -> bool {
+    mounted.starts_with("tmpfs ") && mounted.split([' ', ',']).any(|option| option == "huge=always")
+}
+
+/// What is mounted where the path is: `KIND WHAT OPTIONS`, by the last of the mounts that lie nearest above it. Fields:
+/// id, parent, device, root, mount point, …, `-`, and those three.
+fn mount_in<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
     let parsed = mounts.lines().filter_map(|line| {
         let (mount, of) = line.split_once(" - ")?;
         // Blanks in paths are written as \040.
         let point = mount.split(' ').nth(4)?.replace("\\040", " ");
-        Some((point, of.split(' ').next()?))
+        Some((point, of))
     });
     let above = parsed.filter(|(point, _)| path.starts_with(point));
-    above.max_by_key(|(point, _)| point.len()).map(|(_, kind)| kind.to_owned())
+    above.max_by_key(|(point, _)| point.len()).map(|(_, of)| of)
 }
 
 /// Whether files in a folder can share their blocks (reflink), tried with two files that are gone at once. An error where
@@ -104,11 +116,18 @@ mod tests {
         let mounts = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
                       30 21 0:5 / /var/lib rw - btrfs /dev/sdb rw\n\
                       31 21 0:6 / /mnt/a\\040b rw shared:1 - xfs /dev/sdc rw\n";
-        let of = |path: &str| file_system_in(mounts, Path::new(path)).unwrap();
-        assert_eq!(
-            (of("/var/lib/selfdump"), of("/var/library"), of("/mnt/a b/c")),
-            ("btrfs".into(), "ext4".into(), "xfs".into())
-        );
+        let of = |path: &str| mount_in(mounts, Path::new(path)).unwrap().split(' ').next().unwrap();
+        assert_eq!((of("/var/lib/selfdump"), of("/var/library"), of("/mnt/a b/c")), ("btrfs", "ext4", "xfs"));
+    }
+
+    #[test]
+    fn a_file_system_in_huge_pages_is_known_by_its_option_where_nothing_is_mounted_over_it() {
+        let huge = "40 21 0:50 / /run/staging rw - tmpfs none rw,size=9k,huge=always\n";
+        let plain = "41 40 0:51 / /run/staging rw - tmpfs none rw,size=9k\n";
+        let is_so = |mounts: &str, path: &str| mount_in(mounts, Path::new(path)).is_some_and(is_huge);
+        assert!(is_so(huge, "/run/staging") && is_so(huge, "/run/staging/folder"));
+        assert!(!is_so(huge, "/run"));
+        assert!(!is_so(&format!("{huge}{plain}"), "/run/staging"));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
 //! - [`limit`]: having a worker end after a time.
+//! - [`hidden`]: a file system in memory, in huge pages, that is mounted nowhere.
+//! - [`leisure`]: reading and writing when nobody else wants the disk.
 //! - [`process`]: who we are, who waits for whom.
 //! - [`pidfd`]: processes that we are not the parent of.
 //! - [`program`]: starting somebody else's program.
@@ -38,6 +40,8 @@ pub(crate) mod elf;
 #[cfg(feature = "service")]
 pub(crate) mod folder;
 pub(crate) mod handler;
+pub(crate) mod hidden;
+pub(crate) mod leisure;
 mod limit;
 #[cfg(feature = "service")]
 pub(crate) mod listener;

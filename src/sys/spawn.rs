@@ -50,7 +50,7 @@ pub(crate) const SYSTEM_FOLDERS: [&str; 5] = ["/usr/local/sbin", "/usr/sbin", "/
 pub(crate) struct Leash {
     pub(super) writer: OwnedFd,
     /// The process id of the worker.
-    worker: i32,
+    pub(super) worker: i32,
 }
 
 impl Leash {
@@ -71,6 +71,8 @@ struct Launch {
     /// The file that the standard streams of one on a leash are appended to; others have ours. The child opens it itself,
     /// so that we don't hold it.
     output: Option<CString>,
+    /// The folder that one on a leash runs in, if that isn't the root.
+    folder: Option<c_int>,
     /// What a detached worker's first clone starts the second on.
     detached: Option<Vec<u8>>,
     /// Whom it is to be run as, where that is somebody else.
@@ -91,6 +93,7 @@ impl Launch {
             descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
             stdin: None,
             output: None,
+            folder: None,
             detached: None,
             #[cfg(feature = "service")]
             identity: None,
@@ -162,11 +165,27 @@ pub(crate) fn worker(
     descriptors: &[BorrowedFd<'_>],
     output: &Path,
 ) -> io::Result<Leash> {
+    orphan(program, arguments, descriptors, output, None)
+}
+
+/// The same in a folder, which it keeps for as long as it runs, and without a word.
+pub(crate) fn keeper(program: &Path, arguments: &[&str], folder: BorrowedFd<'_>) -> io::Result<Leash> {
+    orphan(program, arguments, &[], Path::new("/dev/null"), Some(folder))
+}
+
+fn orphan(
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+    output: &Path,
+    folder: Option<BorrowedFd<'_>>,
+) -> io::Result<Leash> {
     let (reader, writer) = leash()?;
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
     let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
     let mut launch = Launch::new(&argv, &envp, &descriptors);
     launch.output = Some(CString::new(output.as_os_str().as_bytes())?);
+    launch.folder = folder.map(|folder| folder.as_raw_fd());
     launch.detached = Some(vec![0; STACK]);
     let (first, errno) = launch.start()?;
     process::wait(first)?;
@@ -278,10 +297,14 @@ fn become_program(launch: &mut Launch) -> c_int {
         unsafe { libc::setsid() };
     }
     // SAFETY: this is the child.
-    unsafe {
+    let placed = unsafe {
         // Before the first file is made, so that it is readable to us and nobody else.
         libc::umask(0o077);
-        place_descriptors(launch);
+        place_descriptors(launch)
+    };
+    if let Err(errno) = placed {
+        launch.errno = errno as c_int;
+        return 127;
     }
     #[cfg(feature = "service")]
     if let Some(Err(errno)) = launch.identity.as_ref().map(super::credentials::become_identity) {
@@ -338,13 +361,17 @@ fn lift_limits() {
 ///
 /// # Safety
 /// To be called only in the child, which has a descriptor table of its own.
-unsafe fn place_descriptors(launch: &mut Launch) {
+unsafe fn place_descriptors(launch: &mut Launch) -> Result<(), Errno> {
     let count = launch.descriptors.len() as c_int;
     let beyond = FIRST_DESCRIPTOR + count;
     // SAFETY: system calls on numbers; nobody in this child owns the descriptors that are closed.
     unsafe {
         if let Some(stdin) = launch.stdin {
             libc::dup2(stdin, 0);
+        }
+        // Before its number is another's.
+        if launch.folder.is_some_and(|folder| libc::fchdir(folder) < 0) {
+            return Err(Errno::last());
         }
         // First out of the way of the target numbers, so that none is overwritten before it is placed.
         for descriptor in &mut launch.descriptors {
@@ -361,12 +388,15 @@ unsafe fn place_descriptors(launch: &mut Launch) {
             let output = if output < 0 { libc::open(null, libc::O_WRONLY) } else { output };
             libc::dup2(output, 1);
             redirect(output, 2);
-            libc::chdir(c"/".as_ptr());
+            if launch.folder.is_none() {
+                libc::chdir(c"/".as_ptr());
+            }
             put_on_leash(beyond - 1);
         }
         // Where the kernel is too old for it (before 5.9) the rest stays open until CRIU ends.
         libc::syscall(libc::SYS_close_range, beyond, c_int::MAX, 0);
     }
+    Ok(())
 }
 
 /// Has the kernel kill this process and its helpers when the last writer of the pipe behind the descriptor is gone.

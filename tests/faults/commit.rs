@@ -4,7 +4,8 @@
 //! checkpoints and the word about it all. The program that comes back is the one that is killed next, so that one chain
 //! goes through all of its lives.
 
-use super::order::{At, Fault, Faults, Step};
+use super::memory::Memory;
+use super::order::{At, Fault, Faults, Step, cases};
 use super::victim::Victim;
 use crate::aftermath::assert_everything_committed_is_whole;
 use crate::harness::{Lab, number};
@@ -41,13 +42,16 @@ fn killed_at<'a>(faults: &Faults, victim: Victim<'a>, step: u64, fault: &Fault) 
     (back, true)
 }
 
-fn survives_every_step(fault: &Fault) {
-    let lab = Lab::new();
-    let faults = Faults::new(&lab, "program");
-    let mut victim = Victim::start(&lab, |launch| faults.in_program(launch));
+/// Kills it at steps of these numbers, until there is none of a number.
+fn survives(
+    faults: &Faults,
+    mut victim: Victim<'_>,
+    fault: &Fault,
+    numbers: impl IntoIterator<Item = u64>,
+) -> u64 {
     let mut steps = 0;
-    loop {
-        let (back, is_there) = killed_at(&faults, victim, steps + 1, fault);
+    for number in numbers {
+        let (back, is_there) = killed_at(faults, victim, number, fault);
         if !is_there {
             back.runs_on("all of it");
             break;
@@ -56,8 +60,27 @@ fn survives_every_step(fault: &Fault) {
         victim = back;
         steps += 1;
     }
-    println!("{fault}: killed at {steps} of {steps} steps, came back {steps} times");
+    println!("{fault}: killed at {steps} steps, came back {steps} times");
+    steps
+}
+
+fn survives_every_step(fault: &Fault) {
+    let lab = Lab::new();
+    let faults = Faults::new(&lab, "program");
+    let victim = Victim::start(&lab, |launch| faults.in_program(launch));
+    let steps = survives(&faults, victim, fault, 1..);
     assert!(steps > 60, "a checkpoint has more steps than {steps}");
+}
+
+/// There are more steps, since each file is written by the program as well.
+fn survives_steps_by_way_of_memory(fault: &Fault) {
+    let lab = Lab::new();
+    let memory = Memory::of(&lab);
+    let faults = Faults::new(&lab, "program");
+    let victim = Victim::start(&lab, |launch| faults.in_program(memory.for_program(launch)));
+    let steps = survives(&faults, victim, fault, cases(8));
+    assert!(steps > 10, "a checkpoint by way of memory has more steps than {steps}");
+    assert!(memory.is_empty(), "what was left there is gone");
 }
 
 #[test]
@@ -68,4 +91,14 @@ fn a_program_that_is_killed_before_any_step_of_a_commit_comes_back() {
 #[test]
 fn a_program_that_is_killed_after_any_step_of_a_commit_comes_back() {
     survives_every_step(&Fault::KilledAfter);
+}
+
+#[test]
+fn so_does_one_whose_checkpoints_go_by_way_of_memory() {
+    survives_steps_by_way_of_memory(&Fault::KilledBefore);
+}
+
+#[test]
+fn so_does_that_one_when_it_is_killed_after_any_step() {
+    survives_steps_by_way_of_memory(&Fault::KilledAfter);
 }

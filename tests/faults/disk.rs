@@ -3,6 +3,7 @@
 //! Whatever it was, one sentence holds: a checkpoint was saved that is whole and comes back, or the reason is told with
 //! a remedy; older ones are whole, the program runs on, and the next checkpoint is made.
 
+use super::memory::Memory;
 use super::order::{At, Fault, Faults, cases};
 use super::victim::{Outcome, Victim};
 use crate::harness::Lab;
@@ -36,6 +37,14 @@ fn survives_in_the_program(fault: &Fault) {
     survives(&faults, Victim::start(&lab, |launch| faults.in_program(launch)), fault);
 }
 
+fn survives_by_way_of_memory(fault: &Fault) {
+    let lab = Lab::new();
+    let memory = Memory::of(&lab);
+    let faults = Faults::new(&lab, "program");
+    survives(&faults, Victim::start(&lab, |launch| faults.in_program(memory.for_program(launch))), fault);
+    assert!(memory.is_empty(), "what was left there is gone");
+}
+
 fn survives_in_criu(fault: &Fault) {
     let mut lab = Lab::new();
     let faults = Faults::new(&lab, "criu");
@@ -61,6 +70,21 @@ fn a_disk_that_is_read_only_at_any_operation_of_the_program_is_told_and_survived
 #[test]
 fn a_write_of_the_program_that_is_cut_short_goes_on() {
     survives_in_the_program(&Fault::Short);
+}
+
+#[test]
+fn an_error_is_told_and_survived_by_way_of_memory_too() {
+    survives_by_way_of_memory(&Fault::Fails(libc::EIO));
+}
+
+#[test]
+fn no_room_is_told_and_survived_by_way_of_memory_too() {
+    survives_by_way_of_memory(&Fault::Fails(libc::ENOSPC));
+}
+
+#[test]
+fn a_write_that_is_cut_short_goes_on_by_way_of_memory_too() {
+    survives_by_way_of_memory(&Fault::Short);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod comeback;
 mod commit;
 mod disk;
+mod memory;
 mod names;
 mod order;
 mod power;

@@ -14,7 +14,8 @@ use super::recorder::{Event, Mounted, Recorder, formatted};
 use super::victim::Victim;
 use crate::afterlife::bring_back;
 use crate::dice::Dice;
-use crate::harness::{Lab, USR2, number};
+use crate::harness::{Lab, Launch, USR2, number};
+use crate::small_disk::Disk;
 
 const MEBIBYTES: usize = 24;
 
@@ -36,10 +37,9 @@ struct Wreck {
     contents: Vec<u8>,
 }
 
-fn survives_the_loss_of_power(options: &str) {
-    let lab = Lab::new();
+fn survives_the_loss_of_power(options: &str, prepare: impl FnOnce(Launch) -> Launch, lab: &Lab) {
     let at_first = formatted(&lab.path("first.disk"), MEBIBYTES);
-    let (events, reported) = record(&lab, at_first.clone(), options);
+    let (events, reported) = record(lab, at_first.clone(), options, prepare);
     let flushes = events.iter().filter(|event| matches!(event, Event::Flush)).count();
     let mut dice = Dice::throw();
     let every = if all_cases() { 1 } else { (flushes * FOR_EACH_FLUSH).div_ceil(SOME) as u64 };
@@ -47,7 +47,7 @@ fn survives_the_loss_of_power(options: &str) {
     wrecks(&at_first, &events, &mut dice, every, |wreck| {
         let expected = reported.iter().rev().find(|reported| reported.length <= wreck.length);
         let newest =
-            look_at(&lab, &wreck, expected.map_or(0, |reported| reported.newest), options, last_restored);
+            look_at(lab, &wreck, expected.map_or(0, |reported| reported.newest), options, last_restored);
         last_restored = last_restored.max(newest);
         looked += 1;
     });
@@ -56,12 +56,17 @@ fn survives_the_loss_of_power(options: &str) {
 }
 
 /// Has a program make checkpoints on a disk; what the disk was told, and when checkpoints were reported.
-fn record(lab: &Lab, at_first: Vec<u8>, options: &str) -> (Vec<Event>, Vec<Reported>) {
+fn record(
+    lab: &Lab,
+    at_first: Vec<u8>,
+    options: &str,
+    prepare: impl FnOnce(Launch) -> Launch,
+) -> (Vec<Event>, Vec<Reported>) {
     let folder = lab.path("recorder");
     fs::create_dir(&folder).expect("a folder");
     let recorder = Recorder::start(&folder, at_first);
     let mounted = Mounted::new(&recorder.file(), &lab.store(), options);
-    let program = lab.program("chain").arg("2").env("SELFDUMP_KEEP", "2").start();
+    let program = prepare(lab.program("chain").arg("2").env("SELFDUMP_KEEP", "2")).start();
     program.wait_for("ready");
     let mut reported = Vec::new();
     for checkpoint in 1..=5 {
@@ -152,10 +157,18 @@ fn newest_whole(store: &Path, what: &str) -> u64 {
 
 #[test]
 fn whatever_the_loss_of_power_leaves_on_an_ext4_is_a_store_with_all_that_was_reported() {
-    survives_the_loss_of_power("data=ordered");
+    survives_the_loss_of_power("data=ordered", |launch| launch, &Lab::new());
 }
 
 #[test]
 fn the_same_holds_where_the_file_system_writes_names_before_contents() {
-    survives_the_loss_of_power("data=writeback,noauto_da_alloc");
+    survives_the_loss_of_power("data=writeback,noauto_da_alloc", |launch| launch, &Lab::new());
+}
+
+#[test]
+fn and_where_checkpoints_go_by_way_of_memory() {
+    let lab = Lab::new();
+    let memory = Disk::at(lab.path("memory"), "huge=always,size=400m");
+    let prepare = |launch: Launch| launch.env("SELFDUMP_STAGING", memory.path());
+    survives_the_loss_of_power("data=writeback,noauto_da_alloc", prepare, &lab);
 }

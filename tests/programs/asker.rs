@@ -4,7 +4,8 @@
 //! `outcome K restored ID` or `outcome K error KIND | MESSAGE | HINT`. What selfdump logs goes to standard
 //! error. A child that it meets, or a SIGCHLD, is none of its own (it has no children), and it says so.
 //!
-//! The situations: `shared=MIB` (as much memory in a shared mapping), `connected=PORT` (over a TCP connection a byte goes
+//! The situations: `shared=MIB` (as much memory in a shared mapping), `zeros=MIB` (as much that is all zero),
+//! `connected=PORT` (over a TCP connection a byte goes
 //! there at each tick, until it is `hung up`), `io-uring` (one is open, until SIGHUP),
 //! `subreaper` (it adopts its orphans), `bare` (the machine's folders for root's programs are empty), `secret` (what nobody
 //! else is to know stands in each page of its memory).
@@ -27,13 +28,14 @@ fn main() -> Result<(), selfdump::Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut memory = vec![7_u8; mebibytes(&arguments[0])];
     let (asked, relieved, met) = (flag(libc::SIGUSR1), flag(libc::SIGHUP), flag(libc::SIGCHLD));
-    let (mut ring, mut connection) = (None, None);
+    let (mut ring, mut connection, mut zeros) = (None, None, Vec::new());
     for situation in &arguments[1..] {
         match situation.split_once('=').unwrap_or((situation, "")) {
             ("shared", size) => share_memory(mebibytes(size)),
             ("connected", port) => {
                 connection = Some(TcpStream::connect(format!("127.0.0.1:{port}")).expect("a peer"))
             }
+            ("zeros", size) => zeros = touched(mebibytes(size)),
             ("io-uring", _) => ring = Some(open_io_uring()),
             ("subreaper", _) => become_subreaper(),
             ("bare", _) => empty_the_system_folders(),
@@ -59,10 +61,18 @@ fn main() -> Result<(), selfdump::Error> {
         if met.load(Ordering::Relaxed) || has_child() {
             say("met a child that is none of its own");
         }
+        assert!(zeros.iter().step_by(4096).all(|&byte| byte == 0), "the zeros are as they were");
         assert_eq!(memory[tick as usize * 4096 % memory.len()], 7, "the memory is as it was");
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// Memory that has been written to, and is all zero.
+fn touched(length: usize) -> Vec<u8> {
+    let mut memory = vec![1; length];
+    memory.fill(0);
+    std::hint::black_box(memory)
 }
 
 fn mebibytes(text: &str) -> usize {

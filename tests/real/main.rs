@@ -51,6 +51,7 @@ mod seeing;
 mod server;
 mod service;
 mod show;
+mod staging;
 mod trust;
 mod units;
 mod verifying;

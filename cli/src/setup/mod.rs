@@ -3,6 +3,7 @@
 //! - `probe`: whether a CRIU works, and why not
 //! - `private`: a copy of a newer one in a folder of its own
 //! - `rootless`: a copy with capabilities, for ordinary users
+//! - `staging`: a file system in memory, by way of which checkpoints are made
 //! - `apt`: where the packages for that come from
 //! - `command`: other programs, with a deadline
 
@@ -11,6 +12,7 @@ mod command;
 mod private;
 mod probe;
 mod rootless;
+mod staging;
 
 use std::env;
 use std::fmt;
@@ -58,6 +60,10 @@ pub struct Args {
     /// a CRIU is as good as root, so that a group has to be named
     #[arg(long, requires = "group")]
     ptrace: bool,
+    /// Mount a file system in huge pages at /run/selfdump-staging, by way of which all users' programs can be checkpointed
+    /// with shorter pauses (SELFDUMP_STAGING=auto). As root, until the next boot (docs/staging.md)
+    #[arg(long, conflicts_with_all = ["prefix", "release", "force", "rootless"])]
+    staging: bool,
     /// Print the result as JSON on standard output, and the steps on standard error
     #[arg(long)]
     json: bool,
@@ -66,6 +72,13 @@ pub struct Args {
 /// Does what [`Args`] ask for and prints it as steps.
 pub fn run(args: Args) -> Result<()> {
     let mut out: Box<dyn Write> = if args.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    if args.staging {
+        let mounted = staging::set_up(&mut *out)?;
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&mounted)?);
+        }
+        return Ok(());
+    }
     let report = if args.rootless {
         rootless::set_up(&args, &mut *out)?
     } else {

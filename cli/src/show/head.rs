@@ -1,6 +1,6 @@
 //! What a checkpoint is, in a few lines.
 
-use selfdump::{Entry, Manifest, frozen::DumpStats, frozen::Needs, frozen::NetworkLock};
+use selfdump::{Entry, Manifest, Staged, frozen::DumpStats, frozen::Needs, frozen::NetworkLock};
 
 use crate::output;
 
@@ -15,6 +15,9 @@ pub fn print(entry: &Entry, manifest: &Manifest) {
     line("life", &generation(manifest.generation()));
     line("size", &size(manifest));
     line("pause", &pause(stats));
+    if manifest.staged != Staged::Disk {
+        line("by way of", &manifest.staged.to_string());
+    }
     if manifest.is_encrypted() {
         line("read by", &manifest.encrypted_to.join(", "));
     }

@@ -16,10 +16,18 @@ pub struct Disk {
 impl Disk {
     /// In the place of the store.
     pub fn of(lab: &Lab, mebibytes: u64) -> Disk {
-        let at = lab.store();
+        Disk::at(lab.store(), &format!("size={mebibytes}m"))
+    }
+
+    /// In this folder, which it makes, with these options of a tmpfs.
+    pub fn at(at: PathBuf, options: &str) -> Disk {
         fs::create_dir(&at).expect("a folder");
-        mount(&at, 0, &format!("size={mebibytes}m")).expect("a small disk");
+        mount(&at, 0, options).expect("a small disk");
         Disk { at }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.at
     }
 
     /// No program can be run from it any more.

@@ -1,0 +1,233 @@
+//! Folders in memory for what is there only for a while: what CRIU writes while the program stands still, and what can be
+//! read of an encrypted checkpoint.
+//!
+//! Nobody else can enter them. Each says whose it is, as a draft does: what somebody leaves who is killed goes with the
+//! next that looks, and with the machine's next start. A file system of our own ([`Hidden`]) goes by itself.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::draft;
+use super::layout;
+use super::life::{Here, Life};
+use super::runtime;
+use crate::config::Staging;
+use crate::error::{Error, Result};
+use crate::frozen::Bytes;
+use crate::report::Staged;
+use crate::sys::hidden::Hidden;
+use crate::sys::trust::Trusted;
+use crate::sys::{disk, machine, process, procfs};
+
+/// What is left in memory for everybody else.
+const LEFT_OVER: Bytes = Bytes::mebibytes(64);
+
+/// A huge page, on most machines.
+const HUGE_PAGE: Bytes = Bytes::mebibytes(2);
+
+/// Less than this is written to the disk's cache as soon.
+const WORTH_IT: Bytes = Bytes::mebibytes(64);
+
+/// A folder of ours, and what keeps it.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) folder: PathBuf,
+    /// What is told of what is written there.
+    pub(super) staged: Staged,
+    /// The file system that it is in, where that is ours alone. Held, and never looked at.
+    _hidden: Option<Hidden>,
+}
+
+impl Place {
+    /// One on the store's disk.
+    pub(super) fn on_the_disk(folder: PathBuf) -> Place {
+        Place { folder, staged: Staged::Disk, _hidden: None }
+    }
+}
+
+/// What a place has to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// How much is to be written there.
+    pub(crate) room: Bytes,
+    /// In how many files: each takes a huge page where there are such, however small it is.
+    pub(crate) files: u64,
+    /// Whether programs are to be run from there, which some file systems forbid.
+    pub(crate) runs_programs: bool,
+}
+
+impl Wanted {
+    /// Why a folder isn't it.
+    fn missing_at(self, folder: &Path) -> Option<&'static str> {
+        if Trusted::open(folder).is_err() {
+            return Some("it isn't there, or others could put something else in its place");
+        }
+        if !machine::is_in_memory(folder).unwrap_or(false) {
+            return Some("it isn't in memory");
+        }
+        if self.runs_programs && !disk::allows_programs(folder).unwrap_or(false) {
+            return Some("it is mounted noexec, and a script is to be run there");
+        }
+        let room = match machine::has_huge_pages(folder) {
+            true => self.in_huge_pages(),
+            false => self.room,
+        };
+        let room = with_a_margin(room);
+        let has_room = disk::free_space(folder).is_ok_and(|free| free >= room) && fits_in_memory(room);
+        (!has_room).then_some("it has no room")
+    }
+
+    fn in_huge_pages(self) -> Bytes {
+        Bytes(self.room.0.saturating_add(self.files.saturating_mul(HUGE_PAGE.0)))
+    }
+}
+
+fn with_a_margin(room: Bytes) -> Bytes {
+    Bytes(room.0.saturating_add(LEFT_OVER.0))
+}
+
+/// What is in memory is taken from what programs can have.
+fn fits_in_memory(room: Bytes) -> bool {
+    procfs::memory_to_fill().is_some_and(|free| free >= room)
+}
+
+/// Where a setting says that it is to be; none where that is the disk. An error says why it can't be there.
+pub(super) fn as_set(life: &Life, staging: &Staging, wanted: Wanted) -> Result<Option<Place>, String> {
+    match staging {
+        Staging::Off => Ok(None),
+        Staging::Folder(folder) => match wanted.missing_at(folder) {
+            Some(why) => Err(format!("{} would take {}: {why}", folder.display(), wanted.room)),
+            None => make(folder, life).map(Some).map_err(|error| error.chain()),
+        },
+        // Of many small files all would be huge.
+        Staging::Auto if wanted.room < WORTH_IT || wanted.room.0 / 4 < wanted.files * HUGE_PAGE.0 => Ok(None),
+        Staging::Auto if !fits_in_memory(Bytes(wanted.in_huge_pages().0.saturating_mul(2))) => Err(format!(
+            "there isn't twice as much memory free as would be taken, {}",
+            wanted.in_huge_pages()
+        )),
+        Staging::Auto => Ok(in_huge_pages(life, wanted)),
+    }
+}
+
+/// The place of `selfdump setup --staging`, or one that is made for this; none where neither can be had.
+fn in_huge_pages(life: &Life, wanted: Wanted) -> Option<Place> {
+    let set_up = Path::new(Staging::SHARED);
+    let is_one = machine::has_huge_pages(set_up) && wanted.missing_at(set_up).is_none();
+    match is_one.then(|| make(set_up, life)) {
+        Some(Ok(place)) => return Some(place),
+        Some(Err(error)) => log::warn!("{}", error.chain()),
+        None => {}
+    }
+    if !process::may_administer() || process::adopts_orphans() {
+        return None;
+    }
+    let made = Hidden::with_room(with_a_margin(wanted.in_huge_pages())).map_err(|error| error.to_string());
+    let furnished = made.and_then(|hidden| {
+        let place = make(hidden.path(), life).map_err(|error| error.chain())?;
+        Ok(Place { folder: place.folder, staged: Staged::Memory, _hidden: Some(hidden) })
+    });
+    furnished.inspect_err(|why| log::debug!("no file system in huge pages: {why}")).ok()
+}
+
+/// Where checkpoints could go by way of huge pages here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Possible {
+    /// By the file system of `selfdump setup --staging`.
+    Shared,
+    /// By one that is made for each.
+    Own,
+    /// Not at all, until root has set it up.
+    NotYet,
+}
+
+/// What is so here, which is seen by trying.
+pub(crate) fn possible() -> Possible {
+    let can_be_made =
+        || process::may_administer() && !process::adopts_orphans() && Hidden::with_room(HUGE_PAGE).is_ok();
+    match machine::has_huge_pages(Path::new(Staging::SHARED)) {
+        true => Possible::Shared,
+        false if can_be_made() => Possible::Own,
+        false => Possible::NotYet,
+    }
+}
+
+/// A folder of this user's in memory; none where there is no room.
+pub(super) fn in_memory(life: &Life, wanted: Wanted) -> Option<Place> {
+    let mut above = folders_in_memory().into_iter().filter(|above| wanted.missing_at(above).is_none());
+    let made = make(&above.next()?, life);
+    made.inspect_err(|error| log::warn!("{}", error.chain())).ok()
+}
+
+/// One in memory, else one among the system's temporary ones.
+pub(super) fn anywhere(life: &Life, room: Bytes) -> Result<Place> {
+    if let Some(place) = in_memory(life, Wanted { room, files: 0, runs_programs: false }) {
+        return Ok(place);
+    }
+    let temporary = std::env::temp_dir();
+    log::warn!(
+        "there is no room in memory for {room}: what is decrypted lies in {} until it isn't needed any more",
+        temporary.display()
+    );
+    make(&temporary, life)
+}
+
+/// Deletes what was left by lives that are over; `staging` names one more place to look.
+pub(crate) fn sweep(staging: &Staging) {
+    let Ok(here) = Here::look() else { return };
+    let named = match staging {
+        Staging::Folder(folder) => Some(folder.clone()),
+        _ => None,
+    };
+    let others = [PathBuf::from(Staging::SHARED), std::env::temp_dir()];
+    for above in folders_in_memory().into_iter().chain(others).chain(named) {
+        for entry in fs::read_dir(&above).into_iter().flatten().flatten() {
+            let folder = entry.path();
+            let is_one = entry.file_name().to_str().is_some_and(layout::is_plain_folder) && is_ours(&folder);
+            if is_one && draft::is_abandoned(&folder, &here) && remove(&folder).is_ok() {
+                log::info!("removed {}, left by a crash", folder.display());
+            }
+        }
+    }
+}
+
+pub(super) fn remove(folder: &Path) -> Result<()> {
+    /// A CRIU that is being killed may make one more file meanwhile.
+    const TRIES: usize = 3;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match fs::remove_dir_all(folder) {
+            Err(source) if source.kind() == io::ErrorKind::DirectoryNotEmpty && tried < TRIES => {}
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", folder, source));
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn folders_in_memory() -> [PathBuf; 2] {
+    let runtime = runtime::folder();
+    // Where it can't be made, there is no room in it either.
+    let _ = runtime::make(&runtime);
+    layout::folders_in_memory(runtime)
+}
+
+fn is_ours(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir() && found.uid() == process::user().1)
+}
+
+fn make(above: &Path, life: &Life) -> Result<Place> {
+    let id = procfs::fresh_id().map_err(|source| Error::os("read /proc", source))?;
+    let folder = above.join(layout::plain_folder(&id));
+    disk::make_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
+    match draft::note_owner(&folder, life) {
+        Ok(()) => Ok(Place { folder, staged: Staged::Folder { path: above.to_owned() }, _hidden: None }),
+        Err(error) => {
+            let _ = remove(&folder);
+            Err(error)
+        }
+    }
+}

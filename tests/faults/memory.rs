@@ -1,0 +1,24 @@
+//! Memory by way of which checkpoints go. It lies in the store, so that faults strike what is done there as well.
+
+use std::fs;
+
+use crate::harness::{Lab, Launch};
+use crate::small_disk::Disk;
+
+pub struct Memory(Disk);
+
+impl Memory {
+    pub fn of(lab: &Lab) -> Memory {
+        fs::create_dir_all(lab.store()).expect("a store");
+        Memory(Disk::at(lab.store().join("memory"), "huge=always,size=400m"))
+    }
+
+    pub fn for_program(&self, launch: Launch) -> Launch {
+        launch.env("SELFDUMP_STAGING", self.0.path())
+    }
+
+    /// Nothing is left there of any checkpoint.
+    pub fn is_empty(&self) -> bool {
+        fs::read_dir(self.0.path()).expect("a folder").next().is_none()
+    }
+}
