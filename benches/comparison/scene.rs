@@ -76,10 +76,24 @@ pub fn noise() -> impl Iterator<Item = u64> {
     std::iter::repeat_with(next)
 }
 
+/// Tells the kernel how the memory of a vector is to be kept that holds nothing yet.
+pub fn advise<T>(memory: &mut Vec<T>, advice: i32) {
+    let page = 4096;
+    let begin = memory.as_mut_ptr().map_addr(|address| address.next_multiple_of(page));
+    let bytes = memory.capacity() * size_of::<T>();
+    // SAFETY: the pages are within the vector's, and how the kernel keeps them changes nothing in them.
+    unsafe { libc::madvise(begin.cast(), bytes.saturating_sub(page), advice) };
+}
+
 /// Brings about the same state before every run: the host has given us the memory that it will use, and nothing
 /// waits to be written to the disk.
 pub fn settle(mebibytes: usize) {
-    std::hint::black_box(vec![1u8; (mebibytes + 64) << 20]);
+    let bytes = (mebibytes + 64) << 20;
+    let mut memory: Vec<u8> = Vec::with_capacity(bytes);
+    // In huge pages, which are small ones as well when they are free again.
+    advise(&mut memory, libc::MADV_HUGEPAGE);
+    memory.resize(bytes, 1);
+    std::hint::black_box(memory);
     nix::unistd::sync();
 }
 

@@ -51,9 +51,7 @@ fn memory(bytes: usize) -> Vec<u64> {
         Some(_) => libc::MADV_HUGEPAGE,
         None => libc::MADV_NOHUGEPAGE,
     };
-    let begin = memory.as_mut_ptr().map_addr(|address| address.next_multiple_of(4096));
-    // SAFETY: the pages are within the vector's, and how the kernel keeps them changes nothing in them.
-    unsafe { libc::madvise(begin.cast(), bytes - 4096, advice) };
+    scene::advise(&mut memory, advice);
     memory.extend(scene::noise().take(words));
     memory
 }

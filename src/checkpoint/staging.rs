@@ -48,6 +48,7 @@ impl Tree {
     fn wanted(self, copies: Bytes) -> Wanted {
         Wanted {
             room: [self.memory, self.shared, BESIDE_THE_MEMORY, copies].into_iter().sum(),
+            memory: self.memory,
             files: self.files,
             runs_programs: copies > Bytes(0),
         }

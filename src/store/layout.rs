@@ -173,6 +173,9 @@ pub(crate) fn plain_folder(id: &str) -> String {
     format!("{PLAIN_FOLDER}{id}")
 }
 
+/// In one of them, while the kernel is asked for the memory that is about to be used there.
+pub(crate) const ROOM: &str = "room";
+
 /// Whether it is the name of one.
 pub(crate) fn is_plain_folder(name: &str) -> bool {
     name.starts_with(PLAIN_FOLDER)

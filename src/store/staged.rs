@@ -136,6 +136,8 @@ fn move_file(from: &Path, to: &Path) -> io::Result<(Bytes, Xxh3)> {
         let read = &block[..count];
         hash.update(read);
         write_sparsely(&mut target, read)?;
+        // The disk has something to do while the next block is read.
+        disk::send_off(&target, size, count as u64);
         disk::give_back(&source, size, count as u64);
         size += count as u64;
     }

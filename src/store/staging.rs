@@ -50,8 +50,10 @@ impl Place {
 /// What a place has to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
-    /// How much is to be written there.
+    /// How much is to be written there at most.
     pub(crate) room: Bytes,
+    /// How much of that is there for certain.
+    pub(crate) memory: Bytes,
     /// In how many files: each takes a huge page where there are such, however small it is.
     pub(crate) files: u64,
     /// Whether programs are to be run from there, which some file systems forbid.
@@ -99,6 +101,7 @@ pub(super) fn as_set(life: &Life, staging: &Staging, wanted: Wanted) -> Result<O
         Staging::Off => Ok(None),
         Staging::Folder(folder) => match wanted.missing_at(folder) {
             Some(why) => Err(format!("{} would take {}: {why}", folder.display(), wanted.room)),
+            None if machine::has_huge_pages(folder) => furnished(folder, life, wanted).map(Some),
             None => make(folder, life).map(Some).map_err(|error| error.chain()),
         },
         // Of many small files all would be huge.
@@ -107,28 +110,43 @@ pub(super) fn as_set(life: &Life, staging: &Staging, wanted: Wanted) -> Result<O
             "there isn't twice as much memory free as would be taken, {}",
             wanted.in_huge_pages()
         )),
-        Staging::Auto => Ok(in_huge_pages(life, wanted)),
+        Staging::Auto => in_huge_pages(life, wanted),
     }
 }
 
 /// The place of `selfdump setup --staging`, or one that is made for this; none where neither can be had.
-fn in_huge_pages(life: &Life, wanted: Wanted) -> Option<Place> {
+fn in_huge_pages(life: &Life, wanted: Wanted) -> Result<Option<Place>, String> {
     let set_up = Path::new(Staging::SHARED);
-    let is_one = machine::has_huge_pages(set_up) && wanted.missing_at(set_up).is_none();
-    match is_one.then(|| make(set_up, life)) {
-        Some(Ok(place)) => return Some(place),
-        Some(Err(error)) => log::warn!("{}", error.chain()),
-        None => {}
+    if machine::has_huge_pages(set_up) && wanted.missing_at(set_up).is_none() {
+        return furnished(set_up, life, wanted).map(Some);
     }
     if !process::may_administer() || process::adopts_orphans() {
-        return None;
+        return Ok(None);
     }
-    let made = Hidden::with_room(with_a_margin(wanted.in_huge_pages())).map_err(|error| error.to_string());
-    let furnished = made.and_then(|hidden| {
-        let place = make(hidden.path(), life).map_err(|error| error.chain())?;
-        Ok(Place { folder: place.folder, staged: Staged::Memory, _hidden: Some(hidden) })
-    });
-    furnished.inspect_err(|why| log::debug!("no file system in huge pages: {why}")).ok()
+    match Hidden::with_room(with_a_margin(wanted.in_huge_pages())) {
+        Ok(hidden) => {
+            let place = furnished(hidden.path(), life, wanted)?;
+            Ok(Some(Place { folder: place.folder, staged: Staged::Memory, _hidden: Some(hidden) }))
+        }
+        Err(error) => {
+            log::debug!("no file system in huge pages: {error}");
+            Ok(None)
+        }
+    }
+}
+
+/// A folder in huge pages, with its memory at hand. The kernel may have to take that from files first, and to move others'
+/// pages out of the way of huge ones: it does so now, and not while the program stands still.
+fn furnished(above: &Path, life: &Life, wanted: Wanted) -> Result<Place, String> {
+    let place = make(above, life).map_err(|error| error.chain())?;
+    let room = place.folder.join(layout::ROOM);
+    match disk::find_memory(&room, wanted.memory.0, HUGE_PAGE.0) {
+        Ok(()) => Ok(place),
+        Err(error) => {
+            let _ = remove(&place.folder);
+            Err(format!("the memory isn't to be had, {}: {error}", wanted.memory))
+        }
+    }
 }
 
 /// Where checkpoints could go by way of huge pages here.
@@ -162,7 +180,7 @@ pub(super) fn in_memory(life: &Life, wanted: Wanted) -> Option<Place> {
 
 /// One in memory, else one among the system's temporary ones.
 pub(super) fn anywhere(life: &Life, room: Bytes) -> Result<Place> {
-    if let Some(place) = in_memory(life, Wanted { room, files: 0, runs_programs: false }) {
+    if let Some(place) = in_memory(life, Wanted { room, memory: room, files: 0, runs_programs: false }) {
         return Ok(place);
     }
     let temporary = std::env::temp_dir();

@@ -4,9 +4,9 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::ptr;
 use std::time::SystemTime;
@@ -145,6 +145,26 @@ pub(crate) fn give_back(file: &File, from: u64, length: u64) {
     let _ = fallocate(file, flags, from as i64, length as i64);
 }
 
+/// Has what was written to a part of a file be on its way to the disk, and waits for nothing. It is no promise.
+pub(crate) fn send_off(file: &File, from: u64, length: u64) {
+    // SAFETY: a system call on numbers.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), from as i64, length as i64, libc::SYNC_FILE_RANGE_WRITE)
+    };
+}
+
+/// Has a file system in memory find the memory for so much, in pages of this size, and gives it back: whoever writes there
+/// next has it at hand. The file that it takes isn't there afterwards.
+pub(crate) fn find_memory(file: &Path, room: u64, page: u64) -> io::Result<()> {
+    let found = create_private(file).and_then(|file| {
+        fallocate(&file, FallocateFlags::empty(), 0, room as i64)?;
+        // A host that has lent the memory to somebody else gives it back when it is touched.
+        (0..room).step_by(page as usize).try_for_each(|at| file.write_all_at(&[1], at))
+    });
+    let _ = fs::remove_file(file);
+    found
+}
+
 /// Makes a folder that only this user can enter. `AlreadyExists` where it is there.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)?;
@@ -236,6 +256,22 @@ mod tests {
         let set = unsafe { libc::setxattr(path.as_ptr(), name, given.as_ptr().cast(), size, 0) };
         assert_eq!(set, 0, "{}", io::Error::last_os_error());
         assert!(has_capabilities(program.path()));
+    }
+
+    #[test]
+    fn memory_is_found_where_there_is_room_and_a_part_of_a_file_is_given_back() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let file = folder.path().join("file");
+        find_memory(&file, 5 << 20, 2 << 20).unwrap();
+        assert!(!file.exists());
+        assert!(find_memory(&file, 1 << 60, 2 << 20).is_err() && !file.exists(), "nobody has so much");
+        fs::write(&file, vec![7; 4 << 20]).unwrap();
+        let open = File::options().write(true).open(&file).unwrap();
+        let blocks = || std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
+        let before = blocks();
+        give_back(&open, 0, 3 << 20);
+        assert!(blocks() <= before / 4, "{} of {before}", blocks());
+        assert_eq!(file.metadata().unwrap().len(), 4 << 20);
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn survives_by_way_of_memory(fault: &Fault) {
     let memory = Memory::of(&lab);
     let faults = Faults::new(&lab, "program");
     survives(&faults, Victim::start(&lab, |launch| faults.in_program(memory.for_program(launch))), fault);
-    assert!(memory.is_empty(), "what was left there is gone");
+    assert!(memory.is_nobodys(), "what was left there is gone");
 }
 
 fn survives_in_criu(fault: &Fault) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::aftermath::folders;
 use crate::harness::{Lab, Launch};
 use crate::small_disk::Disk;
 
@@ -17,8 +18,8 @@ impl Memory {
         launch.env("SELFDUMP_STAGING", self.0.path())
     }
 
-    /// Nothing is left there of any checkpoint.
-    pub fn is_empty(&self) -> bool {
-        fs::read_dir(self.0.path()).expect("a folder").next().is_none()
+    /// Nothing is left there of any checkpoint, but for folders that are nobody's: those go after a minute.
+    pub fn is_nobodys(&self) -> bool {
+        folders(self.0.path()).iter().all(|folder| !folder.join("owner.json").exists())
     }
 }

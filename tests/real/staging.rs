@@ -1,9 +1,11 @@
 //! Checkpoints that go by way of memory: they are as any others are, and what was in memory is gone afterwards.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use selfdump::Staging;
 use serde_json::{Value, json};
 
 use crate::afterlife::bring_back;
@@ -222,7 +224,6 @@ fn what_is_all_zero_takes_no_room_on_the_disk() {
     staged(&lab, &program, 1);
     let images = lab.wait_for_checkpoint(1).join("images");
     let pages = fs::read_dir(images).unwrap().flatten().map(|file| file.metadata().unwrap());
-    use std::os::unix::fs::MetadataExt;
     let (size, room) =
         pages.fold((0, 0), |(size, room), file| (size + file.len(), room + file.blocks() * 512));
     assert!(size > 64 << 20 && room < 16 << 20, "{size} bytes take {room}");
@@ -292,4 +293,39 @@ fn a_full_disk_fails_the_checkpoint_and_leaves_nothing_in_memory() {
     assert_eq!((folders(memory.path()), drafts(&lab)), (Vec::new(), Vec::new()));
     disk.grows_to(300);
     assert_eq!(staged(&lab, &program, 1), in_folder(&memory));
+}
+
+/// Whatever was mounted there before.
+struct SetUp;
+
+impl Drop for SetUp {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(Staging::SHARED).status();
+    }
+}
+
+#[test]
+fn what_root_has_set_up_is_there_for_programs_of_all_users() {
+    let lab = Lab::new();
+    let before = succeeds(&mut lab.selfdump(["doctor"]));
+    assert!(before.contains("can be made for each checkpoint"), "{before}");
+    let _set_up = SetUp;
+    let said = succeeds(&mut lab.selfdump(["setup", "--staging"]));
+    assert!(said.contains("is mounted;") && said.contains("tmpfs huge=always,mode=1777"), "{said}");
+    let again = succeeds(&mut lab.selfdump(["setup", "--staging", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap()["mounted"], false, "{again}");
+    assert!(succeeds(&mut lab.selfdump(["doctor"])).contains("/run/selfdump-staging is in huge pages"));
+    let program = ready(staging(lab.program("asker").arg("320"), "auto"));
+    assert_eq!(staged(&lab, &program, 1), json!({"where": "folder", "path": Staging::SHARED}));
+    program.crash();
+    let _back = bring_back(&lab, "asker");
+    ticks_on(&lab);
+    let mine = fs::metadata(Staging::SHARED).unwrap();
+    assert_eq!((mine.uid(), mine.permissions().mode() & 0o7777), (0, 0o1777));
+    let made = succeeds(
+        Command::new("setpriv")
+            .args(["--reuid", "65534", "--clear-groups", "mkdir"])
+            .arg(Path::new(Staging::SHARED).join("of-nobody")),
+    );
+    assert_eq!(made, "", "anybody makes folders of his own there");
 }
