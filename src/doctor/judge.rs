@@ -272,8 +272,7 @@ fn runtime(folder: &Folder) -> Finding {
 
 /// It is no fault that it isn't used.
 fn staging(possible: Possible, user: u32) -> Finding {
-    const GAIN: &str =
-        "with SELFDUMP_STAGING=auto programs of 64 MiB and more stand still for about half as long";
+    const GAIN: &str = "with SELFDUMP_STAGING=auto large programs stand still for a shorter time";
     let message = match possible {
         Possible::Shared => format!("{} is in huge pages: {GAIN}", Staging::SHARED),
         Possible::Own => format!("a file system in huge pages can be made for each checkpoint: {GAIN}"),
