@@ -156,13 +156,40 @@ pub(crate) fn send_off(file: &File, from: u64, length: u64) {
 /// Has a file system in memory find the memory for so much, in pages of this size, and gives it back: whoever writes there
 /// next has it at hand. The file that it takes isn't there afterwards.
 pub(crate) fn find_memory(file: &Path, room: u64, page: u64) -> io::Result<()> {
-    let found = create_private(file).and_then(|file| {
-        fallocate(&file, FallocateFlags::empty(), 0, room as i64)?;
-        // A host that has lent the memory to somebody else gives it back when it is touched.
-        (0..room).step_by(page as usize).try_for_each(|at| file.write_all_at(&[1], at))
+    let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(file);
+    let found = made.and_then(|file| {
+        file.set_len(room)?;
+        match populate(&file, room) {
+            // A kernel before 5.14.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                fallocate(&file, FallocateFlags::empty(), 0, room as i64)?;
+                // A host that has lent the memory to somebody else gives it back when it is touched.
+                (0..room).step_by(page as usize).try_for_each(|at| file.write_all_at(&[1], at))
+            }
+            done => done,
+        }
     });
     let _ = fs::remove_file(file);
     found
+}
+
+/// Has all pages of a file in memory be there. The kernel makes more of an effort for huge ones in a mapping that is to
+/// have such than in a write.
+fn populate(file: &File, length: u64) -> io::Result<()> {
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    // SAFETY: the kernel chooses the place of the mapping, which nobody else knows and which is gone afterwards. What
+    // there is no room for is an error of madvise, and no signal.
+    unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let mapped = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, file.as_raw_fd(), 0);
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        libc::madvise(mapped, length, libc::MADV_HUGEPAGE);
+        let populated = Errno::result(libc::madvise(mapped, length, libc::MADV_POPULATE_WRITE));
+        libc::munmap(mapped, length);
+        Ok(populated.map(drop)?)
+    }
 }
 
 /// Makes a folder that only this user can enter. `AlreadyExists` where it is there.
