@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::aftermath::folders;
 use crate::harness::{Lab, Launch};
-use crate::small_disk::Disk;
+use crate::failures::small_disk::Disk;
 
 pub struct Memory(Disk);
 

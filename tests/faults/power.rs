@@ -15,7 +15,7 @@ use super::victim::Victim;
 use crate::afterlife::bring_back;
 use crate::dice::Dice;
 use crate::harness::{Lab, Launch, USR2, number};
-use crate::small_disk::Disk;
+use crate::failures::small_disk::Disk;
 
 const MEBIBYTES: usize = 24;
 
