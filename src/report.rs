@@ -124,7 +124,7 @@ pub enum Staged {
         /// Which one.
         path: PathBuf,
     },
-    /// Into memory, in a file system of its own with huge pages.
+    /// Into memory, in a file system of its own with large pages.
     Memory,
     /// To the store's disk, since the memory wouldn't do.
     FellBack {
@@ -144,7 +144,7 @@ impl fmt::Display for Staged {
         match self {
             Staged::Disk => f.write_str("the disk"),
             Staged::Folder { path } => write!(f, "memory, in {}", path.display()),
-            Staged::Memory => f.write_str("memory, in huge pages"),
+            Staged::Memory => f.write_str("memory, in large pages"),
             Staged::FellBack { why } => write!(f, "the disk: {why}"),
         }
     }

@@ -274,10 +274,10 @@ fn runtime(folder: &Folder) -> Finding {
 fn staging(possible: Possible, user: u32) -> Finding {
     const GAIN: &str = "with SELFDUMP_STAGING=auto large programs stand still for a shorter time";
     let message = match possible {
-        Possible::Shared => format!("{} is in huge pages: {GAIN}", Staging::SHARED),
-        Possible::Own => format!("a file system in huge pages can be made for each checkpoint: {GAIN}"),
+        Possible::Shared => format!("{} is in large pages: {GAIN}", Staging::SHARED),
+        Possible::Own => format!("a file system in large pages can be made for each checkpoint: {GAIN}"),
         Possible::NotYet if user == 0 => {
-            "not possible: a container without CAP_SYS_ADMIN, or a kernel without huge pages in file systems"
+            "not possible: a container without CAP_SYS_ADMIN, or a kernel without large pages in file systems"
                 .to_owned()
         }
         Possible::NotYet => {

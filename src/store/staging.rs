@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::frozen::Bytes;
 use crate::report::Staged;
 use crate::sys::hidden::Hidden;
+use crate::sys::machine::LargePages;
 use crate::sys::trust::Trusted;
 use crate::sys::{disk, machine, process, procfs};
 
@@ -72,17 +73,20 @@ impl Wanted {
         if self.runs_programs && !disk::allows_programs(folder).unwrap_or(false) {
             return Some("it is mounted noexec, and a script is to be run there");
         }
-        let room = match machine::has_huge_pages(folder) {
-            true => self.in_huge_pages(),
-            false => self.room,
-        };
-        let room = with_a_margin(room);
+        let room = with_a_margin(self.room_in(machine::large_pages(folder)));
         let has_room = disk::free_space(folder).is_ok_and(|free| free >= room) && fits_in_memory(room);
         (!has_room).then_some("it has no room")
     }
 
-    fn in_huge_pages(self) -> Bytes {
-        Bytes(self.room.0.saturating_add(self.files.saturating_mul(HUGE_PAGE.0)))
+    /// Where all pages are huge, each file has one that is empty for the most part.
+    fn room_in(self, pages: Option<LargePages>) -> Bytes {
+        let files = if pages == Some(LargePages::Always) { self.files } else { 0 };
+        Bytes(self.room.0.saturating_add(files.saturating_mul(HUGE_PAGE.0)))
+    }
+
+    /// Whether the pause gets shorter: of many small files in huge pages it doesn't.
+    fn is_worth_it(self, pages: LargePages) -> bool {
+        self.room >= WORTH_IT && self.room_in(Some(pages)).0 - self.room.0 <= self.room.0 / 4
     }
 }
 
@@ -101,42 +105,45 @@ pub(super) fn as_set(life: &Life, staging: &Staging, wanted: Wanted) -> Result<O
         Staging::Off => Ok(None),
         Staging::Folder(folder) => match wanted.missing_at(folder) {
             Some(why) => Err(format!("{} would take {}: {why}", folder.display(), wanted.room)),
-            None if machine::has_huge_pages(folder) => furnished(folder, life, wanted).map(Some),
+            None if machine::large_pages(folder).is_some() => furnished(folder, life, wanted).map(Some),
             None => make(folder, life).map(Some).map_err(|error| error.chain()),
         },
-        // Of many small files all would be huge.
-        Staging::Auto if wanted.room < WORTH_IT || wanted.room.0 / 4 < wanted.files * HUGE_PAGE.0 => Ok(None),
-        Staging::Auto if !fits_in_memory(Bytes(wanted.in_huge_pages().0.saturating_mul(2))) => Err(format!(
-            "there isn't twice as much memory free as would be taken, {}",
-            wanted.in_huge_pages()
-        )),
-        Staging::Auto => in_huge_pages(life, wanted),
+        Staging::Auto => in_large_pages(life, wanted),
     }
 }
 
-/// The place of `selfdump setup --staging`, or one that is made for this; none where neither can be had.
-fn in_huge_pages(life: &Life, wanted: Wanted) -> Result<Option<Place>, String> {
+/// The place of `selfdump setup --staging`, or one that is made for this; none where neither can be had, or would do good.
+fn in_large_pages(life: &Life, wanted: Wanted) -> Result<Option<Place>, String> {
     let set_up = Path::new(Staging::SHARED);
-    if machine::has_huge_pages(set_up) && wanted.missing_at(set_up).is_none() {
+    let shared = machine::large_pages(set_up);
+    let pages = shared.unwrap_or_else(LargePages::best);
+    if !wanted.is_worth_it(pages) {
+        return Ok(None);
+    }
+    let room = wanted.room_in(Some(pages));
+    if !fits_in_memory(Bytes(room.0.saturating_mul(2))) {
+        return Err(format!("there isn't twice as much memory free as would be taken, {room}"));
+    }
+    if shared.is_some() && wanted.missing_at(set_up).is_none() {
         return furnished(set_up, life, wanted).map(Some);
     }
     if !process::may_administer() || process::adopts_orphans() {
         return Ok(None);
     }
-    match Hidden::with_room(with_a_margin(wanted.in_huge_pages())) {
+    match Hidden::with_room(with_a_margin(wanted.room_in(Some(LargePages::best())))) {
         Ok(hidden) => {
             let place = furnished(hidden.path(), life, wanted)?;
             Ok(Some(Place { folder: place.folder, staged: Staged::Memory, _hidden: Some(hidden) }))
         }
         Err(error) => {
-            log::debug!("no file system in huge pages: {error}");
+            log::debug!("no file system in large pages: {error}");
             Ok(None)
         }
     }
 }
 
-/// A folder in huge pages, with its memory at hand. The kernel may have to take that from files first, and to move others'
-/// pages out of the way of huge ones: it does so now, and not while the program stands still.
+/// A folder in large pages, with its memory at hand. The kernel may have to take that from files first, and to move others'
+/// pages out of the way of large ones: it does so now, and not while the program stands still.
 fn furnished(above: &Path, life: &Life, wanted: Wanted) -> Result<Place, String> {
     let place = make(above, life).map_err(|error| error.chain())?;
     let room = place.folder.join(layout::ROOM);
@@ -149,7 +156,7 @@ fn furnished(above: &Path, life: &Life, wanted: Wanted) -> Result<Place, String>
     }
 }
 
-/// Where checkpoints could go by way of huge pages here.
+/// Where checkpoints could go by way of large pages here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Possible {
     /// By the file system of `selfdump setup --staging`.
@@ -164,7 +171,7 @@ pub(crate) enum Possible {
 pub(crate) fn possible() -> Possible {
     let can_be_made =
         || process::may_administer() && !process::adopts_orphans() && Hidden::with_room(HUGE_PAGE).is_ok();
-    match machine::has_huge_pages(Path::new(Staging::SHARED)) {
+    match Staging::is_set_up() {
         true => Possible::Shared,
         false if can_be_made() => Possible::Own,
         false => Possible::NotYet,

@@ -1,10 +1,10 @@
-//! A file system in memory, in huge pages, that is mounted nowhere.
+//! A file system in memory, in large pages, that is mounted nowhere.
 //!
 //! No path leads to it but through the current folder of a process that is there for nothing else, `sleep`, on a leash of
 //! ours. So nobody meets it who doesn't look for it, CRIU finds it in no list of mounts, and it is gone with all that is
 //! in it when we let go or end, however that is: there is nothing to tidy up after a crash.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::ptr;
 use nix::errno::Errno;
 
 use super::limit;
+use super::machine::LargePages;
 use super::spawn::{self, Leash};
 use crate::frozen::Bytes;
 
@@ -49,9 +50,9 @@ fn mount(size: Bytes) -> io::Result<OwnedFd> {
     const NOSUID_NODEV: libc::c_uint = 0x2 | 0x4;
     // SAFETY: the name is a C string.
     let context = opened(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) })?;
-    let size = std::ffi::CString::new(size.0.to_string())?;
-    for (key, value) in [(c"huge", c"always"), (c"mode", c"0700"), (c"size", size.as_c_str())] {
-        configure(&context, Some((key, value)))?;
+    let (pages, size) = (LargePages::best().option().to_owned(), size.0.to_string());
+    for (key, value) in [(c"huge", pages), (c"mode", "0700".to_owned()), (c"size", size)] {
+        configure(&context, Some((key, &CString::new(value)?)))?;
     }
     configure(&context, None)?;
     // SAFETY: a system call on numbers.

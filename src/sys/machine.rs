@@ -65,14 +65,52 @@ pub(crate) fn file_system(path: &Path) -> Option<String> {
     mount_in(&mounts, &path)?.split(' ').next().map(str::to_owned)
 }
 
-/// Whether a path is in a file system in memory that takes huge pages wherever it can.
-pub(crate) fn has_huge_pages(path: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    fs::canonicalize(path).is_ok_and(|path| mount_in(&mounts, &path).is_some_and(is_huge))
+/// How a file system in memory has pages that are larger than the smallest: `huge=` of tmpfs(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LargePages {
+    /// `within_size`: as large as what is written at once. Before Linux 6.14 a file that grows has small ones only.
+    AsWritten,
+    /// `always`: huge ones, in a small file as well. What a first write leaves of one is cleared, and then written to.
+    Always,
 }
 
-fn is_huge(mounted: &str) -> bool {
-    mounted.starts_with("tmpfs ") && mounted.split([' ', ',']).any(|option| option == "huge=always")
+impl LargePages {
+    /// What this kernel writes to in the shortest time.
+    pub(crate) fn best() -> LargePages {
+        LargePages::of_release(&kernel())
+    }
+
+    fn of_release(release: &str) -> LargePages {
+        let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 14) => LargePages::AsWritten,
+            _ => LargePages::Always,
+        }
+    }
+
+    /// The value of the option.
+    pub(crate) fn option(self) -> &'static str {
+        match self {
+            LargePages::AsWritten => "within_size",
+            LargePages::Always => "always",
+        }
+    }
+
+    /// Those of what is mounted with these options, on a kernel for which that one is the best.
+    fn of_mount(mounted: &str, best: LargePages) -> Option<LargePages> {
+        let has = |pages: &LargePages| {
+            mounted.split([' ', ',']).any(|it| it.strip_prefix("huge=") == Some(pages.option()))
+        };
+        let found = [LargePages::AsWritten, LargePages::Always].into_iter().find(has)?;
+        let is_of_use = found == LargePages::Always || best == LargePages::AsWritten;
+        (mounted.starts_with("tmpfs ") && is_of_use).then_some(found)
+    }
+}
+
+/// Those of the file system that a path is in. None where it isn't in memory, or has small ones only.
+pub(crate) fn large_pages(path: &Path) -> Option<LargePages> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    LargePages::of_mount(mount_in(&mounts, &fs::canonicalize(path).ok()?)?, LargePages::best())
 }
 
 /// What is mounted where the path is: `KIND WHAT OPTIONS`, by the last of the mounts that lie nearest above it. Fields:
@@ -121,13 +159,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_in_huge_pages_is_known_by_its_option_where_nothing_is_mounted_over_it() {
+    fn a_file_system_in_large_pages_is_known_by_its_option_where_nothing_is_mounted_over_it() {
         let huge = "40 21 0:50 / /run/staging rw - tmpfs none rw,size=9k,huge=always\n";
         let plain = "41 40 0:51 / /run/staging rw - tmpfs none rw,size=9k\n";
-        let is_so = |mounts: &str, path: &str| mount_in(mounts, Path::new(path)).is_some_and(is_huge);
-        assert!(is_so(huge, "/run/staging") && is_so(huge, "/run/staging/folder"));
-        assert!(!is_so(huge, "/run"));
-        assert!(!is_so(&format!("{huge}{plain}"), "/run/staging"));
+        let of = |mounts: &str, path: &str| {
+            LargePages::of_mount(mount_in(mounts, Path::new(path))?, LargePages::AsWritten)
+        };
+        assert_eq!(of(huge, "/run/staging"), Some(LargePages::Always));
+        assert_eq!(of(huge, "/run/staging/folder"), Some(LargePages::Always));
+        assert_eq!(of(huge, "/run"), None);
+        assert_eq!(of(&format!("{huge}{plain}"), "/run/staging"), None);
+    }
+
+    #[test]
+    fn pages_as_large_as_what_is_written_take_a_kernel_that_has_them() {
+        let mounted = "tmpfs none rw,huge=within_size";
+        let on = |release| LargePages::of_mount(mounted, LargePages::of_release(release));
+        assert_eq!(on("6.14.0"), Some(LargePages::AsWritten));
+        assert_eq!(on("10.1-rc2"), Some(LargePages::AsWritten));
+        assert_eq!([on("6.12.48+deb13-amd64"), on("5.19"), on("")], [None; 3]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::aftermath::folders;
-use crate::harness::{Lab, Launch};
 use crate::failures::small_disk::Disk;
+use crate::harness::{Lab, Launch};
 
 pub struct Memory(Disk);
 

@@ -14,8 +14,8 @@ use super::recorder::{Event, Mounted, Recorder, formatted};
 use super::victim::Victim;
 use crate::afterlife::bring_back;
 use crate::dice::Dice;
-use crate::harness::{Lab, Launch, USR2, number};
 use crate::failures::small_disk::Disk;
+use crate::harness::{Lab, Launch, USR2, number};
 
 const MEBIBYTES: usize = 24;
 

@@ -60,7 +60,7 @@ pub struct Args {
     /// a CRIU is as good as root, so that a group has to be named
     #[arg(long, requires = "group")]
     ptrace: bool,
-    /// Mount a file system in huge pages at /run/selfdump-staging, by way of which all users' programs can be checkpointed
+    /// Mount a file system in large pages at /run/selfdump-staging, by way of which all users' programs can be checkpointed
     /// with shorter pauses (SELFDUMP_STAGING=auto). As root, until the next boot (docs/staging.md)
     #[arg(long, conflicts_with_all = ["prefix", "release", "force", "rootless"])]
     staging: bool,

@@ -1,4 +1,4 @@
-//! `selfdump setup --staging`: a file system in memory, in huge pages, by way of which all users' programs can be
+//! `selfdump setup --staging`: a file system in memory, in large pages, by way of which all users' programs can be
 //! checkpointed.
 //!
 //! Everybody makes folders of his own there, as in /tmp (mode 1777), and nobody moves those of others. What lies there is
@@ -18,9 +18,6 @@ use serde::Serialize;
 
 use super::{apt, command};
 
-/// What it is mounted with. Half of the memory is what a tmpfs has by itself; programs look for what is free before.
-const OPTIONS: &str = "huge=always,mode=1777,nosuid,nodev,size=50%";
-
 /// What was mounted, or was there already.
 #[derive(Debug, Serialize)]
 pub struct Mounted {
@@ -33,13 +30,13 @@ pub struct Mounted {
 pub fn set_up(out: &mut dyn Write) -> Result<Mounted> {
     ensure!(geteuid().is_root(), "only root can mount a file system: run `sudo selfdump setup --staging`");
     let at = Path::new(Staging::SHARED);
-    let mounted = !is_mounted(at)?;
+    let (mounted, options) = (!is_mounted(at)?, Staging::mount_options());
     if mounted {
         make(at)?;
         let mount = command::find("mount").context("mount is not here: `apt-get install mount`")?;
-        let arguments = ["-t", "tmpfs", "-o", OPTIONS, "selfdump-staging"].map(OsStr::new);
+        let arguments = ["-t", "tmpfs", "-o", &options, "selfdump-staging"].map(OsStr::new);
         apt::call(Command::new(mount).args(arguments).arg(at))
-            .context("this kernel has no huge pages in file systems, maybe (CONFIG_TRANSPARENT_HUGEPAGE)")?;
+            .context("this kernel has no large pages in file systems, maybe (CONFIG_TRANSPARENT_HUGEPAGE)")?;
     }
     let state = if mounted { "is mounted" } else { "was mounted already" };
     writeln!(
@@ -48,7 +45,7 @@ pub fn set_up(out: &mut dyn Write) -> Result<Mounted> {
         at.display()
     )?;
     writeln!(out, "so that it is there after the next boot, add to /etc/fstab:")?;
-    writeln!(out, "selfdump-staging {} tmpfs {OPTIONS},x-mount.mkdir 0 0", at.display())?;
+    writeln!(out, "selfdump-staging {} tmpfs {options},x-mount.mkdir 0 0", at.display())?;
     Ok(Mounted { format_version: 1, staging: Staging::SHARED, mounted })
 }
 
@@ -62,10 +59,11 @@ fn is_mounted(at: &Path) -> Result<bool> {
     });
     match named.next() {
         None => Ok(false),
-        Some((_, "tmpfs", options)) if options.split(',').any(|option| option == "huge=always") => Ok(true),
+        Some(_) if Staging::is_set_up() => Ok(true),
         Some((_, kind, options)) => bail!(
-            "{} is mounted as {kind} with {options}, not with huge=always: `umount {}`, and try again",
+            "{} is mounted as {kind} with {options}, not as a tmpfs with {}: `umount {}`, and try again",
             at.display(),
+            Staging::mount_options(),
             at.display()
         ),
     }
