@@ -17,11 +17,11 @@ pub const USER: u32 = 54323;
 
 /// What root has installed for all: a CRIU for ordinary users, the command, the library and some programs. It goes when
 /// it is dropped.
-struct Installed(PathBuf);
+pub struct Installed(PathBuf);
 
 impl Installed {
     /// With further options for the setup.
-    fn with(options: &[&str], programs: &[&str]) -> Installed {
+    pub fn with(options: &[&str], programs: &[&str]) -> Installed {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let installed = Installed(format!("/opt/selfdump-test-{}-{number}", std::process::id()).into());
@@ -49,7 +49,7 @@ impl Installed {
     }
 
     /// A lab that is the user's, with files for what its programs say.
-    fn lab(&self, outputs: &[&str]) -> Lab {
+    pub fn lab(&self, outputs: &[&str]) -> Lab {
         let mut lab = Lab::new();
         lab.criu = self.criu();
         give_away(&lab.path(""), USER);
@@ -62,7 +62,7 @@ impl Installed {
     }
 
     /// Something that is installed, run by the user.
-    fn run(&self, name: &str, arguments: &[&str]) -> Command {
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = as_user(USER, self.file(name));
         command.args(arguments);
         command

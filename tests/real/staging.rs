@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{PoisonError, RwLock};
 
 use selfdump::Staging;
 use serde_json::{Value, json};
@@ -12,9 +13,15 @@ use crate::afterlife::bring_back;
 use crate::aftermath::{drafts, folders};
 use crate::chain::follow;
 use crate::failures::small_disk::Disk;
-use crate::harness::{Lab, Launch, Subject, USR2, eventually, manifest, oldest_criu, read_json, succeeds};
+use crate::harness::{
+    Lab, Launch, Restored, Subject, USR2, eventually, manifest, oldest_criu, read_json, succeeds,
+};
+use crate::rootless::{Installed, USER};
 
 const HUGE: &str = "huge=always,size=400m";
+
+/// What is set up for the whole machine is found by the programs of other tests as well.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A folder in memory for the programs of a lab.
 fn memory(lab: &Lab) -> Disk {
@@ -95,6 +102,7 @@ fn keepers(pid: i32) -> Vec<PathBuf> {
 
 #[test]
 fn by_itself_it_takes_a_file_system_of_its_own_that_nobody_sees_and_that_is_gone_afterwards() {
+    let _nothing_is_set_up = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     let program = ready(staging(lab.program("asker").arg("320"), "auto"));
     program.signal(USR2);
@@ -313,6 +321,7 @@ impl Drop for SetUp {
 
 #[test]
 fn what_root_has_set_up_is_there_for_programs_of_all_users() {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     let before = succeeds(&mut lab.selfdump(["doctor"]));
     assert!(before.contains("can be made for each checkpoint"), "{before}");
@@ -332,10 +341,19 @@ fn what_root_has_set_up_is_there_for_programs_of_all_users() {
     ticks_on(&lab);
     let mine = fs::metadata(Staging::SHARED).unwrap();
     assert_eq!((mine.uid(), mine.permissions().mode() & 0o7777), (0, 0o1777));
-    let made = succeeds(
-        Command::new("setpriv")
-            .args(["--reuid", "65534", "--clear-groups", "mkdir"])
-            .arg(Path::new(Staging::SHARED).join("of-nobody")),
-    );
-    assert_eq!(made, "", "anybody makes folders of his own there");
+    an_ordinary_user_s_program_comes_back_by_way_of_it();
+    assert_eq!(folders(Path::new(Staging::SHARED)), Vec::<PathBuf>::new(), "nothing is left in memory");
+}
+
+fn an_ordinary_user_s_program_comes_back_by_way_of_it() {
+    let installed = Installed::with(&[], &["asker"]);
+    let lab = installed.lab(&["asker", "restore"]);
+    let program = ready(staging(lab.launch(installed.run("asker", &["320"]), "asker"), "auto"));
+    assert_eq!(staged(&lab, &program, 1), json!({"where": "folder", "path": Staging::SHARED}));
+    assert_eq!(fs::metadata(lab.wait_for_checkpoint(1)).unwrap().uid(), USER);
+    let pid = program.pid();
+    program.crash();
+    let restorer = lab.launch(installed.run("selfdump", &["restore", "asker"]), "restore").start();
+    let _back = Restored { restorer, pid };
+    ticks_on(&lab);
 }
