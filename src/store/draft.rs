@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::entrance;
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
-use super::manifest::{self, FileEntry, Manifest};
+use super::manifest::{self, FileEntry, Head, Manifest};
 use super::retention::{self, Candidate, Keep};
 use super::staging::{self, Place};
 use super::status;
@@ -272,10 +272,10 @@ pub(crate) fn prune(instance: &Instance, life: &Life, keep: Keep) {
 
 /// None for a checkpoint whose manifest can't be read: it is damaged, and not deleted unseen.
 fn candidate(instance: &Instance, number: u64, life: &Life, here: &Here) -> Option<Candidate> {
-    let manifest = Manifest::read(&instance.checkpoint(number)).ok()?;
-    let parent = manifest.parent.and_then(|id| layout::checkpoint_number(id.rsplit('/').next()?));
-    let ours = manifest.life.id == life.id || here.is_over(&manifest.life);
-    Some(Candidate { number, ours, forensic: manifest.forensic, parent })
+    let read = Head::read(&instance.checkpoint(number)).ok()?;
+    let parent = read.parent.and_then(|id| layout::checkpoint_number(id.rsplit('/').next()?));
+    let ours = read.life.id == life.id || here.is_over(&read.life);
+    Some(Candidate { number, ours, forensic: read.forensic, parent })
 }
 
 fn delete(instance: &Instance, number: u64) -> Result<()> {
@@ -314,7 +314,7 @@ pub(crate) fn sweep(instance: &Instance, staging: &Staging) {
     for name in names(&program).unwrap_or_default().into_iter().filter(|name| layout::is_instance(name)) {
         let folder = program.join(&name);
         sweep_instance(&folder, &here);
-        let is_over = status::in_folder(&folder).is_some_and(|status| here.is_over(&status.life));
+        let is_over = status::life_in(&folder.join(layout::STATUS)).is_some_and(|life| here.is_over(&life));
         if is_over && folder != instance.folder() && holds_nothing(&folder) {
             // Another life may be sweeping as well.
             let _ = fs::remove_dir_all(&folder);
@@ -337,9 +337,10 @@ fn holds_nothing(folder: &Path) -> bool {
 }
 
 pub(super) fn is_abandoned(draft: &Path, here: &Here) -> bool {
-    let owner = fs::read(draft.join(layout::OWNER)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let owner = fs::read_to_string(draft.join(layout::OWNER));
+    let owner = owner.ok().and_then(|text| serde_json::from_str(&text).ok());
     // Just before the rename, and just after the one that begins a deletion, the manifest is what tells.
-    let owner: Option<Life> = owner.or_else(|| Some(Manifest::read(draft).ok()?.life));
+    let owner: Option<Life> = owner.or_else(|| Some(Head::read(draft).ok()?.life));
     match owner {
         Some(life) => here.is_over(&life),
         None => is_being_deleted(draft) || !is_from_now(draft),

@@ -65,9 +65,9 @@ impl Ready {
 pub(crate) fn take(life: &Life, checkpoint: &str) -> BTreeMap<String, String> {
     let Some(folder) = runtime::to_read() else { return BTreeMap::new() };
     let path = layout::handover(&folder, life.pid_namespace, life.pid);
-    let Ok(text) = fs::read(&path) else { return BTreeMap::new() };
+    let Ok(text) = fs::read_to_string(&path) else { return BTreeMap::new() };
     let _ = fs::remove_file(&path);
-    match serde_json::from_slice::<Handover>(&text) {
+    match serde_json::from_str::<Handover>(&text) {
         Ok(handover) if handover.checkpoint == checkpoint => handover.settings,
         Ok(_) => BTreeMap::new(),
         Err(error) => {

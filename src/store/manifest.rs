@@ -136,6 +136,29 @@ impl Versioned for Manifest {
     }
 }
 
+/// As much of a manifest as retention asks for. A program that is checkpointed reads no more of its checkpoints, and has
+/// no code for the rest.
+#[derive(Deserialize)]
+pub(super) struct Head {
+    format_version: u32,
+    pub(super) forensic: bool,
+    pub(super) life: Life,
+    pub(super) parent: Option<String>,
+}
+
+impl Versioned for Head {
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
+}
+
+impl Head {
+    /// Reads that of a checkpoint's folder, and checks the manifest against its own checksum.
+    pub(super) fn read(folder: &Path) -> Result<Head> {
+        parse(folder, &read_text(folder)?)
+    }
+}
+
 impl Manifest {
     /// The generation of the process that was dumped: 0 for one that was never restored.
     pub fn generation(&self) -> u64 {

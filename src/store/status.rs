@@ -234,7 +234,7 @@ impl Status {
     /// Takes the word about a process back that goes on without selfdump.
     pub(crate) fn forget_running(life: &Life) {
         let path = layout::running(&runtime::folder(), life.pid_namespace, life.pid);
-        if Status::read(&path).is_ok_and(|status| status.life.id == life.id) {
+        if life_in(&path).is_some_and(|of| of.id == life.id) {
             let _ = fs::remove_file(path);
         }
     }
@@ -252,6 +252,16 @@ impl Status {
         let status = Status::read(&layout::running(&runtime::to_read()?, namespace, pid)).ok()?;
         status.is_running().then_some(status)
     }
+}
+
+/// Whose the one in a file is: all that a program asks of those of others, so that it has no code for the rest.
+pub(crate) fn life_in(file: &Path) -> Option<Life> {
+    #[derive(Deserialize)]
+    struct Whose {
+        life: Life,
+    }
+    let whose: Whose = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
+    Some(whose.life)
 }
 
 /// That of the instance in a folder, if it has made an attempt.
@@ -274,7 +284,7 @@ pub(crate) fn sweep() {
     let Ok(here) = Here::look() else { return };
     let folder = runtime::to_read().and_then(|folder| fs::read_dir(folder).ok());
     for entry in folder.into_iter().flatten().flatten() {
-        if Status::read(&entry.path()).is_ok_and(|status| here.is_over(&status.life)) {
+        if life_in(&entry.path()).is_some_and(|life| here.is_over(&life)) {
             let _ = fs::remove_file(entry.path());
         }
     }
