@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, chaos, codegen, crates, demo, fuzz, miri, test};
+use crate::{bench, cargo, chaos, codegen, crates, demo, fuzz, miri, test};
 
 /// How many crates the library may pull in with its default features.
 const MOST_CRATES: usize = 30;
@@ -25,13 +25,15 @@ enum Action {
 use Action::{Cargo, Own};
 
 /// In this order: what is quick to fail first, and the tests last, so that the output ends with their summary.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 15] = [
     Step { name: "rustfmt and clippy are here", action: Own(components) },
     Step { name: "formatting", action: Cargo(&["fmt", "--all", "--check"], None) },
     Step {
         name: "lints",
         action: Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], None),
     },
+    Step { name: "formatting of the bench house", action: Own(bench::format) },
+    Step { name: "lints of the bench house", action: Own(bench::lint) },
     Step {
         name: "documentation",
         action: Cargo(&["doc", "--workspace", "--no-deps"], Some(("RUSTDOCFLAGS", "-D warnings"))),
@@ -41,6 +43,7 @@ const STEPS: [Step; 12] = [
     Step { name: "licences and origins of dependencies", action: Own(crates::check) },
     Step { name: "the pure modules under Miri", action: Own(miri::run) },
     Step { name: "what nobody would write", action: Own(fuzz::briefly) },
+    Step { name: "the bench house, briefly", action: Own(bench::briefly) },
     Step { name: "the demo", action: Own(demo::run) },
     Step { name: "chaos, briefly", action: Own(chaos::briefly) },
     Step { name: "the tests", action: Own(|| test::run(&[])) },

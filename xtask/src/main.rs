@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask …`.
 
+mod bench;
 mod cargo;
 mod chaos;
 mod ci;
@@ -34,6 +35,13 @@ enum Task {
     },
     /// Everything that has to hold before a change goes in; ends with the tests
     Ci,
+    /// Measure selfdump and its peers, and remake the tables and pictures of docs/performance.md
+    Bench {
+        /// What the house is told: --quick, --only PART,PART (presence, dumps, threads, restores, keeping), --sizes
+        /// MIB,MIB, --rounds N, --dir FOLDER; --page and --check measure nothing
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Keep real programs under random kills, full disks, clock jumps and the like, and look whether they lose a step
     Chaos(chaos::Options),
     /// Build the Python package, install it into a fresh virtualenv and check its types
@@ -70,6 +78,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test { filters } => test::run(&filters),
         Task::Ci => ci::run(),
+        Task::Bench { arguments } => bench::run(&arguments),
         Task::Chaos(options) => chaos::run(&options),
         Task::Wheel => setup::packages().and_then(|()| python::wheel()).map(drop),
         Task::Fuzz { target: None, .. } => fuzz::briefly(),

@@ -90,9 +90,14 @@ pub fn everything() -> Result<Criu> {
     packages()?;
     machine::ensure()?;
     let oldest = ensure_criu(&open_to_all("criu-4.1.1")?, "trixie", &mut stdout())?;
+    Ok(Criu { current: current_criu()?, oldest, crit: crit()? })
+}
+
+/// CRIU's decoder of images and its client for Python.
+pub fn crit() -> Result<PathBuf> {
     let crit = cargo::target()?.join("crit");
     unpack(&crit, RELEASE, &["python3-pycriu", "python3-protobuf"], &mut stdout())?;
-    Ok(Criu { current: current_criu()?, oldest, crit })
+    Ok(crit)
 }
 
 /// The Debian release whose CRIU selfdump is developed with.

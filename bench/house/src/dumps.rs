@@ -1,0 +1,242 @@
+//! Dumps: selfdump and every peer, of the same running program, in turn.
+//!
+//! All are timed by CLOCK_REALTIME as a user sees them: selfdump from `kill -USR2` until CRIU has answered, the others from
+//! the request, or the start of the command, to the answer. The program tells of each how long it stood still. Until it
+//! is kept, on the disk, is told by the end of selfdump's attempt, and for the others by a sync of all their files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use selfdump::frozen::Needs;
+use selfdump::{Entry, restore};
+
+use crate::comparison::noise::{self, between, contention, waited_for_processor};
+use crate::comparison::plan::Plan;
+use crate::comparison::statistics::ms;
+use crate::comparison::{Failure, scene};
+use crate::peers::{self, Job, Peer, Service};
+use crate::results::{Case, Series, case};
+use crate::running::Program;
+use crate::workload::Workload;
+
+/// Who dumps, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// selfdump, with `SELFDUMP_STAGING=off` or `auto`.
+    Ours { staged: bool },
+    /// Somebody else, to the store's disk or to a tmpfs.
+    Theirs(Peer, Place),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Disk,
+    Tmpfs,
+}
+
+pub const OFF: Side = Side::Ours { staged: false };
+pub const AUTO: Side = Side::Ours { staged: true };
+/// Whom all are compared with.
+pub const CRIU: Side = Side::Theirs(Peer::CommandLine, Place::Disk);
+
+pub const ALL: [Side; 7] = [
+    OFF,
+    CRIU,
+    AUTO,
+    Side::Theirs(Peer::CommandLine, Place::Tmpfs),
+    Side::Theirs(Peer::Service, Place::Disk),
+    Side::Theirs(Peer::RustCriu, Place::Disk),
+    Side::Theirs(Peer::Pycriu, Place::Disk),
+];
+
+/// Those that the limits are about.
+pub const FEW: [Side; 3] = [OFF, CRIU, AUTO];
+
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            OFF => "selfdump",
+            AUTO => "selfdump, staging",
+            Side::Theirs(Peer::CommandLine, Place::Disk) => "`criu dump`",
+            Side::Theirs(Peer::CommandLine, Place::Tmpfs) => "`criu dump` to a tmpfs",
+            Side::Theirs(Peer::Service, _) => "`criu service`",
+            Side::Theirs(Peer::RustCriu, _) => "rust-criu 0.6.1",
+            Side::Theirs(Peer::Pycriu, _) => "pycriu",
+        }
+    }
+}
+
+pub const PAUSE: &str = "pause, ms";
+pub const TIME: &str = "request to answer, ms";
+pub const KEPT: &str = "request to all on disk, ms";
+
+/// What one dump took.
+struct Dump {
+    /// The largest gap that the program's ticker saw.
+    pause: Duration,
+    time: Duration,
+    /// None where it went to a tmpfs.
+    kept: Option<Duration>,
+    contention: f64,
+}
+
+/// A dump by each side, by number of the side.
+struct Round(Vec<Dump>);
+
+impl noise::Pair for Round {
+    fn contention(&self) -> f64 {
+        self.0.iter().map(|dump| dump.contention).fold(0.0, f64::max)
+    }
+}
+
+/// Has every side dump one program, as often as is planned.
+pub fn compare(title: &str, plan: &Plan, workload: &Workload, sides: &[Side]) -> Result<Case, Failure> {
+    let mut lab = Lab::open(&plan.dir, workload)?;
+    println!("\n{title}; {}", lab.terms());
+    for side in sides {
+        // The first dump by each reads its executables from the disk.
+        lab.dump(*side)?;
+    }
+    let rounds = noise::calm(plan, |_: &[Round]| true, |number| lab.round(number, sides))?;
+    let of = |column: fn(&Dump) -> Option<Duration>, side: usize| -> Vec<f64> {
+        rounds.iter().filter_map(|round| column(&round.0[side])).map(ms).collect()
+    };
+    let rows = sides.iter().enumerate().map(|(number, side)| Series {
+        name: side.name(),
+        columns: vec![
+            of(|dump| Some(dump.pause), number),
+            of(|dump| Some(dump.time), number),
+            of(|dump| dump.kept, number),
+        ],
+    });
+    let rows: Vec<_> = rows.collect();
+    let terms = format!("{}; {}", noise::told(&rounds), lab.terms());
+    Ok(case(title.to_owned(), terms, &[PAUSE, TIME, KEPT], &rows, CRIU.name()))
+}
+
+/// A running program and where it is dumped to. The folders and the program go when it is dropped.
+struct Lab {
+    program: Program,
+    is_staged: bool,
+    mebibytes: usize,
+    criu: PathBuf,
+    service: Service,
+    folder: tempfile::TempDir,
+    in_memory: tempfile::TempDir,
+    /// What selfdump told CRIU about the program, so that the others can be told the same.
+    needs: Needs,
+    version: String,
+}
+
+impl Lab {
+    fn open(dir: &Path, workload: &Workload) -> Result<Lab, Failure> {
+        fs::create_dir_all(dir)?;
+        let (folder, in_memory) = (tempfile::tempdir_in(dir)?, tempfile::tempdir_in("/dev/shm")?);
+        let criu = scene::criu()?;
+        let service = Service::start(&criu, folder.path())?;
+        let settings = [("SELFDUMP_TIMEOUT", "2m"), ("SELFDUMP_STAGING", "off")];
+        let program = Program::start(workload, &scene::store(&folder), &criu, &settings)?;
+        let mebibytes = workload.mebibytes;
+        let entry = scene::checkpoint(program.pid(), mebibytes, &scene::store(&folder))?;
+        let told = entry.manifest?.criu;
+        if told.peer.starts_with("service") {
+            return Err(format!("{} answers; the comparison is with a worker of our own", told.peer).into());
+        }
+        let (needs, version) = (told.needs, told.version);
+        let lab =
+            Lab { program, is_staged: false, mebibytes, criu, service, folder, in_memory, needs, version };
+        lab.clean()?;
+        Ok(lab)
+    }
+
+    fn terms(&self) -> String {
+        format!("CRIU {} with `{}`", self.version, peers::dump_options(&self.needs).join(" "))
+    }
+
+    /// One dump by each side, each first in its turn, and the others after it one way round and then the other: what
+    /// one leaves behind, in the file system's journal say, is then met by all.
+    fn round(&mut self, number: usize, sides: &[Side]) -> Result<Round, Failure> {
+        let count = sides.len();
+        let mut order: Vec<usize> = (0..count).map(|step| (number + step) % count).collect();
+        if number / count % 2 == 1 {
+            order.reverse();
+        }
+        let mut dumps: Vec<Option<Dump>> = sides.iter().map(|_| None).collect();
+        for side in order {
+            dumps[side] = Some(self.dump(sides[side])?);
+        }
+        Ok(Round(dumps.into_iter().flatten().collect()))
+    }
+
+    fn dump(&mut self, side: Side) -> Result<Dump, Failure> {
+        let dump = match side {
+            Side::Ours { staged } => self.by_selfdump(staged)?,
+            Side::Theirs(peer, place) => self.by_peer(peer, place)?,
+        };
+        self.clean()?;
+        Ok(dump)
+    }
+
+    fn by_selfdump(&mut self, staged: bool) -> Result<Dump, Failure> {
+        if staged != self.is_staged {
+            self.program.ask(if staged { "staging auto" } else { "staging off" })?;
+            self.is_staged = staged;
+        }
+        self.settle()?;
+        let waited = waited_for_processor();
+        let asked = SystemTime::now();
+        let manifest = scene::checkpoint(self.program.pid(), self.mebibytes, &self.store())?.manifest?;
+        let contention = contention(waited, between(asked, SystemTime::now())?);
+        let attempt = scene::attempt_since(asked, &self.store()).ok_or("the attempt is gone")?;
+        let time = between(asked, manifest.answered)?;
+        let kept = Some(between(asked, attempt.finished)?);
+        Ok(Dump { pause: self.program.largest_gap()?, time, kept, contention })
+    }
+
+    fn by_peer(&mut self, peer: Peer, place: Place) -> Result<Dump, Failure> {
+        self.settle()?;
+        let images = match place {
+            Place::Disk => self.folder.path().join("images"),
+            Place::Tmpfs => self.in_memory.path().join("images"),
+        };
+        fs::create_dir(&images)?;
+        let pid = self.program.pid().as_raw();
+        let job = Job { criu: &self.criu, pid, images: &images, needs: &self.needs, service: &self.service };
+        let waited = waited_for_processor();
+        let time = peer.dump(&job)?;
+        let contention = contention(waited, time);
+        let kept = if place == Place::Disk { Some(time + sync(&images)?) } else { None };
+        scene::is_whole(&images, self.mebibytes)?;
+        fs::remove_dir_all(&images)?;
+        Ok(Dump { pause: self.program.largest_gap()?, time, kept, contention })
+    }
+
+    fn store(&self) -> PathBuf {
+        scene::store(&self.folder)
+    }
+
+    /// Brings about the same state before every dump; the program's ticker begins anew.
+    fn settle(&mut self) -> Result<(), Failure> {
+        scene::settle(self.mebibytes);
+        self.program.largest_gap().map(drop)
+    }
+
+    /// Removes our checkpoints, after all has reached the disk: a file that is removed before that is never written,
+    /// which would favour the side that doesn't wait for it.
+    fn clean(&self) -> Result<(), Failure> {
+        nix::unistd::sync();
+        let remove = |entry: Entry| fs::remove_dir_all(entry.path);
+        Ok(restore::find(&self.store(), None)?.into_iter().try_for_each(remove)?)
+    }
+}
+
+/// Has all files of a folder on the disk; how long that took.
+pub fn sync(folder: &Path) -> Result<Duration, Failure> {
+    let started = Instant::now();
+    for file in fs::read_dir(folder)? {
+        fs::File::open(file?.path())?.sync_all()?;
+    }
+    fs::File::open(folder)?.sync_all()?;
+    Ok(started.elapsed())
+}

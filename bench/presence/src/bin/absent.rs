@@ -1,0 +1,8 @@
+//! The program without selfdump.
+
+#[path = "../program.rs"]
+mod program;
+
+fn main() {
+    program::run();
+}
