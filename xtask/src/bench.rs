@@ -28,6 +28,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
 
 /// For CI: that everything can be measured, and that the page is what its results say.
 pub fn briefly() -> Result<()> {
+    cargo::run(cargo::cargo(&["test", "--workspace", "--lib"])?.current_dir(folder()))?;
     let documents = cargo::target()?.join("bench/documents");
     std::fs::create_dir_all(&documents)?;
     std::fs::copy(cargo::root().join("docs/performance.md"), documents.join("performance.md"))?;
