@@ -210,14 +210,16 @@ fn unsafe_code_and_system_calls_stand_in_sys() {
 
 /// How many blocks, functions, implementations and attributes are unsafe in each file. One more is one to look at: it
 /// wants a reason why a safe way won't do, and its number here.
-const UNSAFE: [(&str, usize); 22] = [
+const UNSAFE: [(&str, usize); 24] = [
     ("auto.rs", 1),
     ("sys/copies.rs", 6),
     ("sys/crash.rs", 11),
     ("sys/credentials.rs", 6),
-    ("sys/disk.rs", 1),
+    ("sys/disk.rs", 3),
     ("sys/folder.rs", 1),
     ("sys/handler.rs", 11),
+    ("sys/hidden.rs", 4),
+    ("sys/leisure.rs", 2),
     ("sys/listener.rs", 9),
     ("sys/machine.rs", 1),
     ("sys/message.rs", 10),
