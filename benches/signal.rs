@@ -3,7 +3,7 @@
 //! The program is this benchmark itself. Its CRIU is a service of its own that tells its version and refuses
 //! every dump, so a round ends where CRIU's work would begin: the signal handler, the agent's waking up,
 //! /proc, the draft, the look for space, the connection and the question about the version are in it, CRIU is
-//! not. The start of a worker isn't either; `cargo bench --bench dump` has that.
+//! not. The start of a worker isn't either; `cargo xtask bench --only dumps` has that.
 
 // criterion_group! makes a public function and writes no documentation for it.
 #![allow(missing_docs)]

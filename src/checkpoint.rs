@@ -15,7 +15,7 @@ mod staging;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Settings;
 use crate::criu::{self, DumpOptions, Dumped, Version, Way};
@@ -24,6 +24,7 @@ use crate::frozen::{Bytes, MappedFile, Needs, NetworkLock, Process};
 use crate::image;
 use crate::report::{Cause, Checkpoint, Outcome, Report, Restored, Staged};
 use crate::store::draft::{self, Draft};
+use crate::store::filling;
 use crate::store::handover;
 use crate::store::layout::Instance;
 use crate::store::life::Life;
@@ -106,6 +107,7 @@ fn attempt(
     thawed: &dyn Fn(),
 ) -> Result<Outcome> {
     subject.notice_a_restore();
+    wait_until_filled(subject)?;
     let needs = criu::needs()?;
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
     let mut draft = Draft::begin(&subject.instance, &subject.life)?;
@@ -139,6 +141,22 @@ fn attempt(
         }
         Err(error) => Err(error.with_log(draft.discard())),
     }
+}
+
+/// CRIU would take what isn't there yet of a program that came back lazily for memory that was never touched.
+fn wait_until_filled(subject: &Subject) -> Result<()> {
+    let deadline = Instant::now() + subject.settings.timeout;
+    while filling::is_going_on(&subject.life) {
+        if Instant::now() >= deadline {
+            return Err(Error::new(
+                ErrorKind::Deadline,
+                "the program came back lazily, and its memory is still being filled",
+            )
+            .with_hint("ask again when `criu lazy-pages` has ended, or restore without --lazy"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn crashed_meanwhile() -> Error {

@@ -1,12 +1,12 @@
 //! `selfdump restore`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use selfdump::restore::{self, FileAction, FilePlan, Guard, Revived};
+use selfdump::restore::{self, Ended, FileAction, FilePlan, Filling, Guard, Revived};
 use selfdump::{Entry, FilePolicy, FileRule};
 use serde::Serialize;
 
@@ -57,6 +57,10 @@ pub struct Args {
     /// them, for whoever has kept the other end from noticing, from a checkpoint that was made with SELFDUMP_KEEP_TCP=on
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Tcp::Close)]
     tcp: Tcp,
+    /// Have the program run as soon as it can, while its memory is still being filled (docs/lazy.md). Where that can't be
+    /// had, or fails halfway, all of it is restored at once, which is said. With --detach this returns when it is filled
+    #[arg(long, conflicts_with = "stopped")]
+    lazy: bool,
     /// Go on where the program's build, the processor or the memory is not what the program needs
     #[arg(long)]
     force: bool,
@@ -141,38 +145,84 @@ pub fn run(args: &Args, front: &Front, arguments: &[OsString]) -> Result<()> {
     (options.force, options.trust) = (args.force, args.trust);
     options.keep_tcp = args.tcp == Tcp::Keep;
     options.files.splice(0..0, args.files.iter().cloned());
+    options.lazy = args.lazy;
     let (store, target) = (store.as_path(), args.target.as_deref());
-    let mut skipped = Vec::new();
-    let mut skip = |entry: &Entry, error: &selfdump::Error| {
-        eprintln!("selfdump: passed over {}: {}", entry.id(), error.chain());
-        skipped.push(Skipped { id: entry.id(), problem: error.chain() });
-    };
     if args.dry_run {
-        return dry_run(&restore::newest_good(store, target, &mut skip)?, &options, args.json);
+        return dry_run(&restore::newest_good(store, target, &mut passed_over)?, &options, args.json);
     }
     // Also where the program is left to itself: one that came halfway would be of no use.
     restore::hold_signals()?;
     if !args.detach {
         if args.pidns {
-            let newest = restore::newest_good(store, target, &mut skip)?;
+            let newest = restore::newest_good(store, target, &mut passed_over)?;
             restore::end_alike(restore::in_a_pid_namespace(inside(&again, &newest, &options)?)?);
         }
         if args.inherit.is_empty() && restore::needs_a_terminal(store, target)? {
             restore::end_alike(restore::at_a_terminal(ourselves(&again)?)?);
         }
     }
-    options.guard = if args.detach { None } else { guard(front) };
-    let (entry, revived) = restore::bring_back(store, target, &options, &mut skip)?;
+    // One whose memory isn't whole yet can't be left to itself.
+    options.guard = if args.detach && !args.lazy { None } else { guard(front) };
+    let ended = loop {
+        match once(args, store, target, &options)? {
+            Stay::Ended(ended) => break ended,
+            Stay::LeftAlone => return Ok(()),
+            Stay::Lost(error) => {
+                eprintln!("selfdump: {}; it is restored once more, all of it at once", error.chain());
+                options.lazy = false;
+            }
+        }
+    };
+    drop(options);
+    restore::end_alike(ended)
+}
+
+/// How a program's stay with this command ended.
+enum Stay {
+    Ended(Ended),
+    /// It goes on by itself.
+    LeftAlone,
+    /// It had to be ended, since its memory couldn't be filled.
+    Lost(selfdump::Error),
+}
+
+/// Brings the program back and stays with it.
+fn once(args: &Args, store: &Path, target: Option<&Path>, options: &restore::Options) -> Result<Stay> {
+    let mut skipped = Vec::new();
+    let mut skip = |entry: &Entry, error: &selfdump::Error| {
+        passed_over(entry, error);
+        skipped.push(Skipped { id: entry.id(), problem: error.chain() });
+    };
+    let (entry, mut revived) = restore::bring_back(store, target, options, &mut skip)?;
+    if args.detach {
+        if let Some(Err(error)) = revived.filling.as_mut().map(Filling::wait) {
+            return Ok(Stay::Lost(error));
+        }
+    }
+    tell(args, &entry, &revived, skipped)?;
+    if args.detach {
+        return Ok(Stay::LeftAlone);
+    }
+    let ended = restore::attend(revived.pid, revived.relay, revived.keeper.as_ref())?;
+    let filled = revived.filling.map_or(Ok(()), |mut filling| filling.explains(ended));
+    Ok(filled.map_or_else(Stay::Lost, |()| Stay::Ended(ended)))
+}
+
+fn passed_over(entry: &Entry, error: &selfdump::Error) {
+    eprintln!("selfdump: passed over {}: {}", entry.id(), error.chain());
+}
+
+/// Says what was brought back.
+fn tell(args: &Args, entry: &Entry, revived: &Revived, skipped: Vec<Skipped>) -> Result<()> {
     let pid = revived.pid;
-    // The life that begins is one later than the one that was dumped.
-    let generation = entry.manifest.as_ref().map_or(0, |manifest| manifest.generation() + 1);
     if args.json {
         let report = Report {
             format_version: 1,
             restored: entry.id(),
             path: &entry.path,
             pid,
-            generation,
+            // The life that begins is one later than the one that was dumped.
+            generation: entry.manifest.as_ref().map_or(0, |manifest| manifest.generation() + 1),
             skipped,
             files: &revived.files,
             cut: revived.cut.as_ref(),
@@ -180,18 +230,13 @@ pub fn run(args: &Args, front: &Front, arguments: &[OsString]) -> Result<()> {
         let text = serde_json::to_string(&report)?;
         if args.detach { println!("{text}") } else { eprintln!("{text}") }
     } else {
-        tell_of_files(&revived);
+        tell_of_files(revived);
         match args.detach {
             true => println!("restored {} as process {pid}", entry.id()),
             false => eprintln!("selfdump: restored {} as process {pid}", entry.id()),
         }
     }
-    if args.detach {
-        return Ok(());
-    }
-    let ended = restore::attend(pid, revived.relay, revived.keeper.as_ref())?;
-    drop(options);
-    restore::end_alike(ended)
+    Ok(())
 }
 
 /// Who ends the program when this command is killed. In a pid namespace of its own, of which this is the first process,

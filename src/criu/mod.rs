@@ -16,6 +16,7 @@ mod diagnosis;
 mod dictionary;
 mod explain;
 mod guarded;
+mod lazy_pages;
 mod locate;
 
 mod needs;
@@ -33,6 +34,7 @@ use std::time::Duration;
 pub use connection::{Connection, Dumped, Features};
 pub use diagnosis::{Explanation, Line, explain};
 pub use dictionary::{Chapter, DICTIONARY, Rule};
+pub(crate) use lazy_pages::LazyPages;
 pub(crate) use locate::on_path;
 pub use locate::{GUARDED_SERVICE, SHARED_PREFIX, STANDARD_SERVICE, check_trust, private_prefix, programs};
 pub use needs::needs;

@@ -173,7 +173,6 @@ impl Image {
 }
 
 /// The number in the name of a file of pages.
-#[cfg(feature = "inspect")]
 pub(super) fn pages_id(name: &str) -> Option<u32> {
     let id = name.strip_prefix("pages-")?.strip_suffix(".img")?.parse().ok()?;
     (pages_name(id) == name).then_some(id)

@@ -70,6 +70,11 @@ pub(crate) use tree::processes;
 #[cfg(feature = "service")]
 pub(crate) use tree::root;
 
+/// Whether a file holds pages of memory, and so nothing that CRIU acts on.
+pub(crate) fn is_of_memory(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(kind::pages_id).is_some()
+}
+
 /// Whether the dump has told which processor it was made on (`cpuinfo.img`), for CRIU to compare.
 pub(crate) fn has_processor(images: &Path) -> bool {
     kind::Image::PROCESSORS.path(images).exists()

@@ -4,65 +4,88 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::lazy::Filler;
 use super::stdio::Reconnected;
-use super::{Options, guard, open};
+use super::{Options, Restored, Revival, guard, lazy, open};
 use crate::criu::{self, Connection, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image;
+use crate::store::filling::Mark;
 use crate::store::manifest::Manifest;
 use crate::sys::{self, procfs};
 
 /// How long what is left of a restore that failed may take to end.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// Asks the first CRIU that is right for this machine.
-pub(super) fn by_the_first_fit(
-    images: &Path,
-    manifest: &Manifest,
-    options: &Options,
-    work: &Path,
-    reconnected: &Reconnected,
-) -> Result<i32> {
-    let programs = criu::programs(options.criu.as_deref())?;
-    let mut restored = Err(Error::new(ErrorKind::NoCriu, "no criu was found"));
-    for program in programs {
-        restored = ask(&program, images, manifest, options, work, reconnected);
-        match &restored {
-            Err(error) if error.is_unfit_criu() => log::warn!("{}", error.chain()),
-            _ => return restored,
+impl Revival<'_> {
+    /// Asks the first CRIU that is right for this machine.
+    pub(super) fn by_the_first_fit(
+        &mut self,
+        images: &Path,
+        work: &Path,
+        reconnected: &Reconnected,
+    ) -> Result<Restored> {
+        let programs = criu::programs(self.options.criu.as_deref())?;
+        let mut restored = Err(Error::new(ErrorKind::NoCriu, "no criu was found"));
+        for program in programs {
+            restored = self.ask(&program, images, work, reconnected);
+            match &restored {
+                Err(error) if error.is_unfit_criu() => log::warn!("{}", error.chain()),
+                _ => return restored,
+            }
         }
+        restored
     }
-    restored
-}
 
-fn ask(
-    program: &Path,
-    images: &Path,
-    manifest: &Manifest,
-    options: &Options,
-    work: &Path,
-    Reconnected { descriptors, terminal, .. }: &Reconnected,
-) -> Result<i32> {
-    let folder = open(work)?;
-    let opened = open(images)?;
-    let mut request = RestoreOptions::new(opened.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
-    tell(&mut request, images, options, descriptors);
-    if options.force {
-        request.config_file = Some(without_build_ids(work)?);
-    }
-    let given: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
-    let terminal = terminal.as_ref().map(AsFd::as_fd);
-    let connection = Connection::child(program, &given, terminal, options.timeout)?;
-    criu::supported_version(&connection, program, None)?;
-    let log = work.join(&request.log_file);
-    let restored = connection.restore(&request, &log).and_then(|pid| the_same(pid, manifest.pid()));
-    restored.or_else(|error| match has_come_and_gone(manifest, &error) {
-        true => Ok(manifest.pid()),
-        false => {
-            end_halfway(manifest);
-            Err(error)
+    fn ask(
+        &mut self,
+        program: &Path,
+        images: &Path,
+        work: &Path,
+        Reconnected { descriptors, terminal, .. }: &Reconnected,
+    ) -> Result<Restored> {
+        let (options, manifest) = (self.options, self.manifest);
+        let folder = open(work)?;
+        let opened = open(images)?;
+        let mut request = RestoreOptions::new(opened.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
+        tell(&mut request, images, options, descriptors);
+        if options.force {
+            request.config_file = Some(without_build_ids(work)?);
         }
-    })
+        let given: Vec<BorrowedFd<'_>> =
+            descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+        let terminal = terminal.as_ref().map(AsFd::as_fd);
+        // It starts while CRIU does.
+        let filler = if self.is_lazy { Some(self.filler(program, images, work)?) } else { None };
+        let connection = Connection::child(program, &given, terminal, options.timeout)?;
+        criu::supported_version(&connection, program, None)?;
+        let filler = filler.map(|filler| filler.before(&connection)).transpose()?;
+        request.lazy_pages = filler.is_some();
+        let log = work.join(&request.log_file);
+        let restored = connection.restore_if(&request, &log, &mut || self.verification.result());
+        let restored = restored.and_then(|pid| the_same(pid, manifest.pid()));
+        let restored = restored.or_else(|error| match has_come_and_gone(manifest, &error) {
+            true => Ok(manifest.pid()),
+            false => {
+                end_halfway(manifest);
+                Err(error)
+            }
+        });
+        restored.map(|pid| Restored { pid, keeper: None, filling: filler.map(|filler| filler.runs(pid)) })
+    }
+
+    fn filler(&self, criu: &Path, images: &Path, work: &Path) -> Result<Filler> {
+        let pids: Vec<i32> = self.manifest.processes.iter().map(|process| process.pid).collect();
+        let images = images.canonicalize().map_err(|source| Error::io("find", images, source))?;
+        Filler::start(lazy::Order {
+            criu: criu.to_owned(),
+            images,
+            work: work.to_owned(),
+            timeout: self.options.timeout,
+            mark: Mark::lay(&self.manifest.program.runtime, &pids)?,
+            pids,
+        })
+    }
 }
 
 /// What any CRIU is told.

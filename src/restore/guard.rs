@@ -8,11 +8,13 @@
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::Staging;
+use crate::criu::LazyPages;
 use crate::error::{Error, Result};
 use crate::store::staging;
 use crate::sys::{message, process, procfs, signal};
@@ -22,6 +24,9 @@ const TELLING: Duration = Duration::from_secs(1);
 
 /// How long CRIU may go on making processes after it was killed with the restorer.
 const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// The longest message: a number, and a path of the longest that the kernel takes.
+const LONGEST: usize = 4096 + 16;
 
 /// What stands for nobody.
 const NOBODY: i32 = 0;
@@ -52,19 +57,20 @@ impl Guard {
         Ok(Guard(ours))
     }
 
-    /// From here on it is this process that has to end with us. Nobody has that id yet.
-    pub(super) fn watch(&self, pid: i32) {
-        self.tell(pid);
+    /// From here on it is this process that has to end with us. Nobody has that id yet. What fills its memory, if anything
+    /// does, is in the work folder.
+    pub(super) fn watch(&self, pid: i32, work: &Path) {
+        self.tell(&format!("{pid} {}", work.display()));
     }
 
     /// The program hasn't come back, or is done.
     pub(super) fn forget(&self) {
-        self.tell(NOBODY);
+        self.tell(&NOBODY.to_string());
     }
 
     /// One that was killed can't be told anything; the restore goes on without it.
-    fn tell(&self, pid: i32) {
-        if let Err(error) = message::send(&self.0, pid.to_string().as_bytes(), Instant::now() + TELLING) {
+    fn tell(&self, text: &str) {
+        if let Err(error) = message::send(&self.0, text.as_bytes(), Instant::now() + TELLING) {
             log::warn!(
                 "the program would go on without this command, were that killed: its guard is gone ({error})"
             );
@@ -86,26 +92,30 @@ impl Drop for Guard {
 /// Where standard input can't be read, or isn't from a restorer.
 pub fn stand() -> Result<()> {
     let failed = |source| Error::os("watch over a restored program", source);
-    let mut pid = NOBODY;
+    let (mut pid, mut work) = (NOBODY, PathBuf::new());
     while let Some(told) = next().map_err(failed)? {
-        pid = told;
+        (pid, work) = told;
     }
     if pid != NOBODY {
         end(pid).map_err(failed)?;
+        // There is one only where memory was to be filled, and it hasn't begun.
+        let _ = LazyPages::dismiss(&work);
     }
     // Of a restorer that was killed; one that has ended by itself has left nothing.
     staging::sweep(&Staging::Off);
     Ok(())
 }
 
-fn next() -> io::Result<Option<i32>> {
+/// The program, and the folder that what fills its memory is in.
+fn next() -> io::Result<Option<(i32, PathBuf)>> {
     // A message is read as a whole.
-    let mut message = [0; 16];
+    let mut message = [0; LONGEST];
     let length = io::stdin().read(&mut message)?;
     let text = std::str::from_utf8(&message[..length]).unwrap_or_default();
-    match text {
+    let (pid, work) = text.split_once(' ').unwrap_or((text, ""));
+    match pid {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| io::ErrorKind::InvalidData.into()),
+        pid => pid.parse().map(|pid| Some((pid, work.into()))).map_err(|_| io::ErrorKind::InvalidData.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ask::{tell, the_same};
 use super::stdio::Reconnected;
-use super::{Options, guard, open};
+use super::{Options, Restored, Revival, guard, open};
 use crate::criu::{self, Connection, Kept, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
@@ -41,16 +41,35 @@ pub(super) fn service(images: &Path, options: &Options) -> Option<Connection> {
     is_sealed.then(|| criu::guard(options.service.as_deref(), options.timeout)).flatten()
 }
 
-/// Has it bring the program back. What can't be had this way is said beforehand.
-pub(super) fn ask(
-    service: Connection,
-    images: &Path,
-    manifest: &Manifest,
-    options: &Options,
-    work: &Path,
-    reconnected: &Reconnected,
-    sizes: &BTreeMap<PathBuf, Bytes>,
-) -> Result<(i32, Option<Keeper>)> {
+impl Revival<'_> {
+    /// Has it bring the program back. What can't be had this way is said beforehand.
+    pub(super) fn by_the_service(
+        &mut self,
+        service: Connection,
+        images: &Path,
+        work: &Path,
+        reconnected: &Reconnected,
+        sizes: &BTreeMap<PathBuf, Bytes>,
+    ) -> Result<Restored> {
+        let (options, manifest) = (self.options, self.manifest);
+        possible(options, reconnected)?;
+        self.verification.result()?;
+        let (folder, opened) = (open(work)?, open(images)?);
+        let mut request = RestoreOptions::new(opened.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
+        tell(&mut request, images, options, &reconnected.descriptors);
+        request.sibling = !options.detached;
+        let inherited: Vec<BorrowedFd<'_>> =
+            reconnected.descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+        let restored = service.restore_guarded(&request, &inherited, sizes, &work.join(&request.log_file));
+        let restored = restored.and_then(|(pid, kept)| the_same(pid, manifest.pid()).map(|pid| (pid, kept)));
+        let (pid, kept) = restored.inspect_err(|error| end_halfway(manifest, error))?;
+        let keeper = || Keeper { kept, pid, process: Stranger::hold(pid).ok() };
+        Ok(Restored { pid, keeper: (!options.detached).then(keeper), filling: None })
+    }
+}
+
+/// Whether a service can do what is wanted.
+fn possible(options: &Options, reconnected: &Reconnected) -> Result<()> {
     if reconnected.terminal.is_some() {
         return Err(lacking(
             "a program that a shell had started at a terminal doesn't come back by the service",
@@ -59,17 +78,10 @@ pub(super) fn ask(
     if options.force {
         return Err(lacking("--force: the service compares the builds of programs in any case"));
     }
-    let (folder, opened) = (open(work)?, open(images)?);
-    let mut request = RestoreOptions::new(opened.as_fd(), folder.as_fd(), manifest.criu.needs.clone());
-    tell(&mut request, images, options, &reconnected.descriptors);
-    request.sibling = !options.detached;
-    let inherited: Vec<BorrowedFd<'_>> =
-        reconnected.descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
-    let restored = service.restore_guarded(&request, &inherited, sizes, &work.join(&request.log_file));
-    let restored = restored.and_then(|(pid, kept)| the_same(pid, manifest.pid()).map(|pid| (pid, kept)));
-    let (pid, kept) = restored.inspect_err(|error| end_halfway(manifest, error))?;
-    let keeper = || Keeper { kept, pid, process: Stranger::hold(pid).ok() };
-    Ok((pid, (!options.detached).then(keeper)))
+    if options.lazy {
+        log::warn!("the program is restored at once: the service can't do it lazily");
+    }
+    Ok(())
 }
 
 /// A service that is killed takes its CRIU with it, but not what that has made by then: this ends as well. Its number was

@@ -15,13 +15,16 @@ mod files;
 mod fit;
 pub mod guard;
 mod guarded;
+mod lazy;
 mod pids;
 mod relay;
 mod rewind;
 mod stdio;
+mod verification;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,7 @@ pub use guard::Guard;
 #[cfg(feature = "service")]
 pub(crate) use guard::end_tree;
 pub use guarded::Keeper;
+pub use lazy::Filling;
 pub(crate) use relay::PassingOn;
 pub use relay::Relay;
 #[cfg(feature = "inspect")]
@@ -52,6 +56,7 @@ use crate::sys::{self, procfs};
 use choose::{candidates, none_is_whole};
 use files::{Now, World};
 use stdio::Reconnected;
+use verification::Verification;
 
 /// How often a restore is tried again that met somebody else's process id.
 const TRIES: u32 = 3;
@@ -82,6 +87,9 @@ pub struct Options {
     /// Whether it is known that the program has ended, though that can't be seen from here: it was in another pid
     /// namespace, say, which is gone.
     pub has_ended: bool,
+    /// The program runs as soon as it can, and its memory is filled meanwhile ([`Revived::filling`]). Where that can't be
+    /// had, it is restored at once.
+    pub lazy: bool,
     /// It is not looked whether the program fits here: its build and its libraries', the processor, the memory.
     pub force: bool,
     /// It is not looked whether others than root and we can have written the checkpoint: whoever can has whatever
@@ -107,6 +115,18 @@ pub struct Revived {
     pub relay: Option<Relay>,
     /// Who has brought it back, where it isn't our child: to be attended to, or it ends.
     pub keeper: Option<Keeper>,
+    /// Who fills the memory of one that came back lazily. That has to be waited for, or looked at when it has ended:
+    /// where it couldn't be filled, the program was ended, and is to be restored once more, without [`Options::lazy`].
+    pub filling: Option<Filling>,
+}
+
+/// A restore that is under way.
+struct Revival<'a> {
+    entry: &'a Entry,
+    manifest: &'a Manifest,
+    options: &'a Options,
+    verification: Verification,
+    is_lazy: bool,
 }
 
 /// Where checkpoints are looked for and how they are restored, as the SELFDUMP_* variables say.
@@ -127,6 +147,7 @@ pub fn from_environment(dir: Option<&Path>) -> Result<(PathBuf, Options)> {
         detached: false,
         keep_tcp: false,
         has_ended: false,
+        lazy: false,
         force: false,
         trust: false,
         guard: None,
@@ -151,12 +172,9 @@ pub fn bring_back(
     let count = entries.len();
     let mut failed = None;
     for entry in entries {
-        if let Err(error) = entry.verify() {
-            skipped(&entry, &error);
-            continue;
-        }
         match restore(&entry, options) {
             Ok(revived) => return Ok((entry, revived)),
+            Err(error) if error.kind() == ErrorKind::Damaged => skipped(&entry, &error),
             Err(error) if count > 1 && an_older_one_may_do_better(&error) => {
                 skipped(&entry, &error);
                 failed.get_or_insert(error);
@@ -169,7 +187,7 @@ pub fn bring_back(
 
 /// A file that has changed is not among the reasons: whoever restores has to say what becomes of it.
 fn an_older_one_may_do_better(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::FileGone | ErrorKind::Restore)
+    matches!(error.kind(), ErrorKind::FileGone | ErrorKind::Restore)
 }
 
 /// What becomes of the files that the program had open, were it brought back now. Nothing is touched.
@@ -247,15 +265,17 @@ pub fn has_ended(entry: &Entry) -> Result<bool> {
     Ok(here.is_over(&manifest.life))
 }
 
-/// Brings a program back as a child of this process.
+/// Brings a program back as a child of this process. It runs when all of the checkpoint was found to be as it was
+/// committed.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] and
+/// [`ErrorKind::Damaged`] where it isn't, [`ErrorKind::PidTaken`] where one of its process ids stays another's, [`ErrorKind::FileChanged`] and
 /// [`ErrorKind::FileGone`] where a file that it had open is not what it has to be, [`ErrorKind::Unfit`] where it doesn't
 /// fit here ([`check_fit`]), [`ErrorKind::Encrypted`] where none of the identities opens it, and whatever else CRIU
 /// meets. Files are then as they were before.
 pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
+    let verification = Verification::begin(entry)?;
     // What is decrypted goes when CRIU is done with it.
     let entry = &entry.open(&options.identities)?;
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
@@ -267,59 +287,95 @@ pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     }
     let Program { runtime, .. } = &manifest.program;
     let handover = handover::lay_ready(runtime, manifest.pid(), &manifest.id, &options.settings)?;
-    let restored = with_another_try(entry, manifest, options);
+    let mut revival = Revival { entry, manifest, options, verification, is_lazy: options.lazy };
+    let restored = revival.with_another_try();
     if restored.is_err() {
         handover.take_back();
     }
     restored
 }
 
-fn with_another_try(entry: &Entry, manifest: &Manifest, options: &Options) -> Result<Revived> {
-    let mut tries = 0..TRIES;
-    loop {
-        // Only then is it certain that the program itself doesn't write to its files any more.
-        pids::wait_until_free(manifest)?;
-        let work = WorkFolder::make("restore")?;
-        options.guard.iter().for_each(|guard| guard.watch(manifest.pid()));
-        let restored = with_its_files(entry, manifest, options, &work.path);
-        if restored.is_err() {
-            options.guard.iter().for_each(|guard| guard.forget());
+impl Revival<'_> {
+    fn with_another_try(&mut self) -> Result<Revived> {
+        let mut tries = 0..TRIES;
+        loop {
+            // Only then is it certain that the program itself doesn't write to its files any more.
+            pids::wait_until_free(self.manifest)?;
+            let work = WorkFolder::make("restore")?;
+            let guard = self.options.guard.as_ref();
+            guard.iter().for_each(|guard| guard.watch(self.manifest.pid(), &work.path));
+            let restored = self.with_its_files(&work.path);
+            if restored.is_err() {
+                guard.iter().for_each(|guard| guard.forget());
+            }
+            let again = restored.as_ref().is_err_and(|error| self.may_do_better(error, &mut tries));
+            match restored {
+                Ok(mut revived) => {
+                    match &mut revived.filling {
+                        Some(filling) => filling.keeps(self.entry, work),
+                        None => work.remove(),
+                    }
+                    return Ok(revived);
+                }
+                Err(_) if again => work.remove(),
+                // The log of the last try is what its error points to.
+                Err(error) if points_to_a_log(&error) => return Err(error),
+                Err(error) => {
+                    work.remove();
+                    return Err(error);
+                }
+            }
         }
-        // Taken between our look and CRIU's; the next look says by whom, if it stays so.
-        let is_taken = restored.as_ref().is_err_and(|error| error.kind() == ErrorKind::PidTaken);
-        let again = is_taken && tries.next().is_some();
-        // The log of the last try is what its error points to.
-        if again || !restored.as_ref().is_err_and(points_to_a_log) {
-            work.remove();
+    }
+
+    /// Whether a restore that has failed is to be tried once more.
+    fn may_do_better(&mut self, error: &Error, tries: &mut Range<u32>) -> bool {
+        match error.kind() {
+            // Taken between our look and CRIU's; the next look says by whom, if it stays so.
+            ErrorKind::PidTaken => tries.next().is_some(),
+            ErrorKind::Damaged | ErrorKind::FileGone | ErrorKind::FileChanged | ErrorKind::Config => false,
+            _ if self.is_lazy => {
+                log::warn!("the program is restored at once, since it can't be lazily: {}", error.chain());
+                self.is_lazy = false;
+                true
+            }
+            _ => false,
         }
-        if !again {
-            return restored;
+    }
+
+    /// Has the files as they have to be, and back as they were if the program doesn't come.
+    fn with_its_files(&mut self, work: &Path) -> Result<Revived> {
+        let Revival { entry, manifest, options, .. } = *self;
+        let files = plan(entry, options)?;
+        files::refused(&files)?;
+        let reconnected = reconnect(manifest, options)?;
+        let (sizes, images) = (kept(&files), entry.images()?);
+        let service = guarded::service(&images, options);
+        let images = if service.is_some() { images } else { resized(entry, images, &sizes, work)? };
+        let rewound = rewind::rewind(&entry.path, entry.contents()?, &files, &manifest.copies)?;
+        let restored = match service {
+            Some(service) => self.by_the_service(service, &images, work, &reconnected, &sizes),
+            None => self.by_the_first_fit(&images, work, &reconnected),
+        };
+        match restored {
+            Ok(Restored { pid, keeper, filling }) => {
+                let (cut, relay) = (rewound.folder, reconnected.relay);
+                Ok(Revived { pid, files, cut, relay, keeper, filling })
+            }
+            Err(error) => {
+                rewound.undo();
+                // A CRIU that met what is damaged says something else.
+                self.verification.result().and(Err(error))
+            }
         }
     }
 }
 
-/// Has the files as they have to be, and back as they were if the program doesn't come.
-fn with_its_files(entry: &Entry, manifest: &Manifest, options: &Options, work: &Path) -> Result<Revived> {
-    let files = plan(entry, options)?;
-    files::refused(&files)?;
-    let reconnected = reconnect(manifest, options)?;
-    let (sizes, images) = (kept(&files), entry.images()?);
-    let service = guarded::service(&images, options);
-    let images = if service.is_some() { images } else { resized(entry, images, &sizes, work)? };
-    let rewound = rewind::rewind(&entry.path, entry.contents()?, &files, &manifest.copies)?;
-    let restored = match service {
-        Some(service) => guarded::ask(service, &images, manifest, options, work, &reconnected, &sizes),
-        None => ask::by_the_first_fit(&images, manifest, options, work, &reconnected).map(|pid| (pid, None)),
-    };
-    match restored {
-        Ok((pid, keeper)) => {
-            Ok(Revived { pid, files, cut: rewound.folder, relay: reconnected.relay, keeper })
-        }
-        Err(error) => {
-            rewound.undo();
-            Err(error)
-        }
-    }
+/// What CRIU or a service has brought back.
+struct Restored {
+    pid: i32,
+    keeper: Option<Keeper>,
+    filling: Option<Filling>,
 }
 
 /// What takes the place of what led outside.

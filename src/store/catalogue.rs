@@ -61,8 +61,13 @@ impl Entry {
     /// Checks every file against its size and checksum, and returns the manifest.
     pub fn verify(&self) -> Result<&Manifest> {
         let manifest = self.manifest.as_ref().map_err(Clone::clone)?;
-        manifest.verify(&self.path)?;
+        self.verify_those(|_| true)?;
         Ok(manifest)
+    }
+
+    /// Checks those files that are meant, by their paths in its folder, and that all others are there.
+    pub(crate) fn verify_those(&self, meant: impl Fn(&Path) -> bool) -> Result<()> {
+        self.manifest.as_ref().map_err(Clone::clone)?.verify(&self.path, meant)
     }
 }
 

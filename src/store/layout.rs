@@ -198,6 +198,11 @@ pub(crate) fn handover(folder: &Path, pid_namespace: u64, pid: i32) -> PathBuf {
     folder.join(format!("{pid_namespace}-{pid}.restore"))
 }
 
+/// The file in the runtime folder that is locked while the memory of a process that came back is filled.
+pub(crate) fn filling(folder: &Path, pid_namespace: u64, pid: i32) -> PathBuf {
+    folder.join(format!("{pid_namespace}-{pid}.filling"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@
 //! - [`listing`]: the same at a glance, for thousands of them.
 //! - [`prune`]: deleting what somebody wants to be rid of.
 //! - [`status`]: what came of the last attempt.
+//! - [`filling`]: whether the memory of a program that came back is complete.
 //! - [`handover`]: what a restorer has for the program that it brings back.
 //! - `work`: a folder for what is needed only for a while.
 //! - [`runtime`]: the folder for what concerns processes that run now.
@@ -25,6 +26,7 @@ mod copies;
 pub(crate) mod draft;
 mod encrypted;
 pub(crate) mod entrance;
+pub(crate) mod filling;
 pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod life;

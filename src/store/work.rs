@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::sys;
 
 /// A folder of ours among the system's temporary ones.
+#[derive(Debug)]
 pub(crate) struct WorkFolder {
     pub(crate) path: PathBuf,
 }

@@ -22,7 +22,7 @@ impl Runner<'_> {
         let start = Start::Checkpoint(entry.id());
         let has_ended = entry.manifest.as_ref().is_ok_and(|manifest| self.place.is_over(manifest));
         let options = restore::Options { has_ended, ..self.options.clone() };
-        match entry.verify().and_then(|_| restore::restore(entry, &options)) {
+        match restore::restore(entry, &options) {
             Ok(revived) => {
                 (self.tell)(&Event::Restored {
                     pid: revived.pid,

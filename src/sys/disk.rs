@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
@@ -223,17 +223,29 @@ fn make_or_keep(path: &Path) -> io::Result<()> {
 
 /// A lock that nobody else has. It goes with this value, and with our process, however that ends.
 pub(crate) struct Lock {
-    // Held, and never looked at.
-    _file: Flock<File>,
+    file: Flock<File>,
+}
+
+/// To whom it is given, it is locked for as long as he has it, if we are killed.
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// Takes the lock of a file that is there for it. None where another process has it.
 pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
     match Flock::lock(open_over(path)?, FlockArg::LockExclusiveNonblock) {
-        Ok(locked) => Ok(Some(Lock { _file: locked })),
+        Ok(locked) => Ok(Some(Lock { file: locked })),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(errno.into()),
     }
+}
+
+/// Whether somebody has the lock of a file.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
 /// Writes a small file so that a reader sees the old one or the new one, never a part. `writer` is a name

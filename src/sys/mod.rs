@@ -9,6 +9,7 @@
 //! - [`handler`]: the handlers of the signals that ask for checkpoints.
 //! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
+//! - `tracee`: a child that stands still at its own end.
 //! - [`limit`]: having a worker end after a time.
 //! - [`hidden`]: a file system in memory, in huge pages, that is mounted nowhere.
 //! - [`leisure`]: reading and writing when nobody else wants the disk.
@@ -61,6 +62,7 @@ pub(crate) mod sock_diag;
 pub(crate) mod spawn;
 pub(crate) mod task;
 pub(crate) mod terminal;
+pub(crate) mod tracee;
 pub(crate) mod trust;
 pub(crate) mod wake;
 pub(crate) mod xattr;

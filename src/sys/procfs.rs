@@ -137,6 +137,13 @@ pub(crate) fn executable_mappings(pid: i32) -> BTreeSet<PathBuf> {
     named.collect()
 }
 
+/// Whether a process waits where it touches memory that is missing, until somebody fills it (userfaultfd(2)).
+pub(crate) fn waits_for_pages(pid: i32) -> bool {
+    let mappings = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let mut flags = mappings.lines().filter_map(|line| line.strip_prefix("VmFlags:"));
+    flags.any(|flags| flags.split_ascii_whitespace().any(|flag| flag == "um"))
+}
+
 /// The features of this machine's processors, as `/proc/cpuinfo` names them.
 pub(crate) fn cpu_features() -> Vec<String> {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

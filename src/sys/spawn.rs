@@ -68,7 +68,9 @@ struct Launch {
     descriptors: Vec<c_int>,
     /// What takes the place of our standard input.
     stdin: Option<c_int>,
-    /// The file that the standard streams of one on a leash are appended to; others have ours. The child opens it itself,
+    /// Whether it goes on without us: in a session of its own, and on no leash.
+    outlives_us: bool,
+    /// The file that the standard streams of one on a leash, or apart, are appended to; others have ours. The child opens it itself,
     /// so that we don't hold it.
     output: Option<CString>,
     /// The folder that one on a leash runs in, if that isn't the root.
@@ -92,6 +94,7 @@ impl Launch {
             envp: pointers(envp),
             descriptors: descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
             stdin: None,
+            outlives_us: false,
             output: None,
             folder: None,
             detached: None,
@@ -133,6 +136,21 @@ pub(crate) fn child(
     let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
     let mut launch = Launch::new(&argv, &envp, descriptors);
     launch.stdin = stdin.map(|stdin| stdin.as_raw_fd());
+    launch.start_child()
+}
+
+/// Starts a child in a session of its own that outlives us, in the root folder, without input; what it says goes to the end
+/// of the file `output`. `descriptors` become 3, 4, … in it, everything else is closed. Returns its process id.
+pub(crate) fn apart(
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+    output: &Path,
+) -> io::Result<i32> {
+    let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
+    let mut launch = Launch::new(&argv, &envp, descriptors);
+    launch.outlives_us = true;
+    launch.output = Some(CString::new(output.as_os_str().as_bytes())?);
     launch.start_child()
 }
 
@@ -290,6 +308,10 @@ extern "C" fn second_clone(launch: *mut c_void) -> c_int {
 fn become_program(launch: &mut Launch) -> c_int {
     default_signals();
     lift_limits();
+    if launch.outlives_us {
+        // SAFETY: setsid has no arguments.
+        unsafe { libc::setsid() };
+    }
     #[cfg(feature = "service")]
     if launch.identity.is_some() {
         // So that it can be ended with the helpers that it has forked.
@@ -391,7 +413,9 @@ unsafe fn place_descriptors(launch: &mut Launch) -> Result<(), Errno> {
             if launch.folder.is_none() {
                 libc::chdir(c"/".as_ptr());
             }
-            put_on_leash(beyond - 1);
+            if !launch.outlives_us {
+                put_on_leash(beyond - 1);
+            }
         }
         // Where the kernel is too old for it (before 5.9) the rest stays open until CRIU ends.
         libc::syscall(libc::SYS_close_range, beyond, c_int::MAX, 0);

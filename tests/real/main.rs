@@ -35,6 +35,7 @@ mod guest;
 mod handler;
 mod hooks;
 mod insight;
+mod lazy;
 mod leaving;
 mod linking;
 mod lives;

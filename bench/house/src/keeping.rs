@@ -13,7 +13,7 @@ use crate::comparison::noise;
 use crate::comparison::plan::Plan;
 use crate::comparison::statistics::ms;
 use crate::restores::{Lab, Restore, TIME};
-use crate::results::{Case, Line, Picture, Results, Series, case};
+use crate::results::{Case, Line, Picture, Results, Series, Spread, Verdict, case};
 use crate::workload::Workload;
 
 /// What the program that is checkpointed often is told.
@@ -49,11 +49,16 @@ pub fn compare(
         ..case(title.clone(), "`du`, in MiB".to_owned(), &["on disk, MiB"], &[], "")
     };
     let restores = restores(plan, &title, &often, &whole)?;
-    Ok(Results {
-        cases: vec![store, restores],
-        verdicts: vec![],
-        pictures: vec![picture(&title, &sizes, plain)],
-    })
+    let mut verdicts = vec![restores.verdict(LAST, TIME, 1.3)?];
+    // The smaller is the program, the more the files beside its memory weigh.
+    if (mebibytes, checkpoints) == (1024, 20) {
+        verdicts.push(Verdict {
+            what: format!("{title}: on disk, MiB"),
+            found: Spread::of(sizes.last().copied().into_iter()),
+            limit: 1536.0,
+        });
+    }
+    Ok(Results { cases: vec![store, restores], verdicts, pictures: vec![picture(&title, &sizes, plain)] })
 }
 
 fn rows(sizes: &[f64], plain: f64) -> Vec<crate::results::Row> {
@@ -81,11 +86,11 @@ impl noise::Pair for Pair {
 fn restores(plan: &Plan, title: &str, often: &Lab, whole: &Lab) -> Result<Case, Failure> {
     let pair = |number: usize| {
         if number % 2 == 0 {
-            let last = often.by_selfdump()?;
-            return Ok(Pair { last, whole: whole.by_selfdump()? });
+            let last = often.by_selfdump(&[])?;
+            return Ok(Pair { last, whole: whole.by_selfdump(&[])? });
         }
-        let whole = whole.by_selfdump()?;
-        Ok(Pair { last: often.by_selfdump()?, whole })
+        let whole = whole.by_selfdump(&[])?;
+        Ok(Pair { last: often.by_selfdump(&[])?, whole })
     };
     pair(0)?;
     let rounds = noise::calm(plan, |_: &[Pair]| true, pair)?;

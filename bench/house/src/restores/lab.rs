@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use selfdump::Entry;
 use selfdump::frozen::{DescriptorKind, Process};
 
-use super::measure::{Pair, Restore};
+use super::measure::{Restore, Round};
 use super::victim::{self, Victim};
 use super::watch::Watch;
 use crate::comparison::noise::{between, contention, waited_for_processor};
@@ -37,7 +37,7 @@ impl Lab {
     /// Makes a checkpoint of a program, and restores it once by either side: the first reads everything from the disk.
     pub fn open(dir: &Path, mebibytes: usize, command: &Path) -> Result<Lab, Failure> {
         let lab = Lab::closed(dir, &Workload::of(mebibytes), command, &[], |_| Ok(()), 1)?;
-        lab.pair(0)?;
+        lab.round(0)?;
         Ok(lab)
     }
 
@@ -77,20 +77,25 @@ impl Lab {
         format!("CRIU {} with `{}`", self.version, self.options.join(" "))
     }
 
-    /// One restore by each side, each first in every other pair.
-    pub fn pair(&self, number: usize) -> Result<Pair, Failure> {
-        if number % 2 == 0 {
-            let ours = self.by_selfdump()?;
-            return Ok(Pair { ours, criu: self.by_criu()? });
+    /// One restore by each side, each first in every third round.
+    pub fn round(&self, number: usize) -> Result<Round, Failure> {
+        let (mut ours, mut lazy, mut criu) = (None, None, None);
+        for side in [0, 1, 2].map(|place| (place + number) % 3) {
+            match side {
+                0 => ours = Some(self.by_selfdump(&[])?),
+                1 => lazy = Some(self.by_selfdump(&["--lazy"])?),
+                _ => criu = Some(self.by_criu()?),
+            }
         }
-        let criu = self.by_criu()?;
-        Ok(Pair { ours: self.by_selfdump()?, criu })
+        let all = ours.zip(lazy).zip(criu);
+        all.map(|((ours, lazy), criu)| Round { ours, lazy, criu }).ok_or_else(|| "a side was left out".into())
     }
 
-    pub fn by_selfdump(&self) -> Result<Restore, Failure> {
+    /// A restore with these options besides.
+    pub fn by_selfdump(&self, options: &[&str]) -> Result<Restore, Failure> {
         let mut command = Command::new(&self.command);
         scene::without_settings(&mut command).env("SELFDUMP_CRIU", &self.criu);
-        command.arg("restore").arg(&self.entry.path);
+        command.arg("restore").args(options).arg(&self.entry.path);
         self.time(command)
     }
 
@@ -110,7 +115,7 @@ impl Lab {
         let said = self.folder.path().join("said");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&said)?);
         scene::settle(self.mebibytes);
-        let watch = Watch::begin(&self.criu, &self.images())?;
+        let watch = Watch::begin(&self.criu)?;
         let waited = waited_for_processor();
         let asked = SystemTime::now();
         let mut restorer = command.spawn()?;
@@ -125,10 +130,8 @@ impl Lab {
         let contention = contention(waited, time);
         std::thread::sleep(LIFE);
         victim::end(self.pid, &mut restorer)?;
-        let seen = watch.end()?;
-        let verified = seen.verified.map(|(first, last)| between(first, last)).transpose()?;
-        let before_criu = between(asked, seen.criu_started)?;
-        Ok(Restore { time, before_criu, verified, contention })
+        let before_criu = between(asked, watch.end()?)?;
+        Ok(Restore { time, before_criu, contention })
     }
 
     pub fn images(&self) -> PathBuf {
