@@ -1,7 +1,7 @@
 //! The sentence: look what CRIU has to be told, begin a draft, have it filled, commit it.
 //!
 //! ```text
-//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ encrypt or move ─▶ manifest ─▶ commit ─▶ prune
+//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ reduce ─▶ encrypt or move ─▶ manifest ─▶ commit ─▶ prune
 //!                                            ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
 //!                                            └─ failed   ─▶ discard the draft
 //! ```
@@ -10,6 +10,7 @@
 //! only there is it decided which of them may change the store.
 
 mod copies;
+mod incremental;
 mod script;
 mod staging;
 
@@ -88,6 +89,8 @@ struct Answer {
     copied: bool,
     version: Version,
     peer: String,
+    /// Whether it was a worker of our own.
+    by_worker: bool,
     answered: SystemTime,
 }
 
@@ -288,7 +291,8 @@ fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result
         Some(copies) => copies.explain(draft, error),
         None => error,
     })?;
-    Ok(Answer { dumped, copied, version, peer, answered: SystemTime::now() })
+    let by_worker = matches!(way, Way::Worker(_));
+    Ok(Answer { dumped, copied, version, peer, by_worker, answered: SystemTime::now() })
 }
 
 /// Turns the images into a checkpoint. Only in the process that goes on.
@@ -307,6 +311,7 @@ fn save(
         Some(copies) if answer.copied => copies.made(draft, &processes)?,
         _ => Vec::new(),
     };
+    let chain = incremental::reduce(subject, draft, cause, &answer)?;
     let recipients = &subject.settings.encrypt_to;
     let files = match subject.settings.encrypts() {
         true => draft.encrypt(recipients, cause).map(|()| Vec::new())?,
@@ -337,6 +342,7 @@ fn save(
         copies,
         files,
         parent: None,
+        chain,
         staged: order.staged,
         encrypted_to: recipients.iter().map(ToString::to_string).collect(),
     };

@@ -1,15 +1,13 @@
 //! `selfdump core`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use selfdump::inspect::{self, Core, CoreOptions};
 use selfdump::{Bytes, Manifest};
 use serde::Serialize;
 
-use crate::ReadArgs;
+use crate::{ReadArgs, output};
 
 /// Write a core of a process in a checkpoint, for gdb
 ///
@@ -54,8 +52,9 @@ pub fn run(args: &Args) -> Result<()> {
     (options.pid, options.full, options.replace) = (args.pid, args.full, args.force);
     let pid = args.pid.or_else(|| entry.manifest.as_ref().ok().map(Manifest::pid)).unwrap_or_default();
     let to = args.output.clone().unwrap_or_else(|| format!("core.{pid}").into());
-    let bar = progress_bar();
-    let core = inspect::write_core(&entry, &to, &options, &mut |done, total| show(&bar, done, total));
+    let bar = output::progress_bar();
+    let core =
+        inspect::write_core(&entry, &to, &options, &mut |done, total| output::progress(&bar, done, total));
     bar.finish_and_clear();
     let core = core?;
     match args.json {
@@ -66,23 +65,6 @@ pub fn run(args: &Args) -> Result<()> {
         false => print(&entry.id(), &core),
     }
     Ok(())
-}
-
-/// Shows itself only on a terminal, and a few times in a second.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// One that is done at once needs none.
-fn show(bar: &ProgressBar, done: Bytes, total: Bytes) {
-    if bar.elapsed() > Duration::from_secs(1) {
-        bar.set_length(total.0);
-        bar.set_position(done.0);
-    }
 }
 
 fn print(id: &str, core: &Core) {

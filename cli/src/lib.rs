@@ -14,6 +14,7 @@ mod diff;
 mod doctor;
 mod drawing;
 mod explain;
+mod export;
 mod front;
 mod history;
 mod images;
@@ -60,6 +61,7 @@ enum Command {
     Images(images::Args),
     Verify(verify::Args),
     Core(core_file::Args),
+    Export(export::Args),
     Setup(setup::Args),
     Service(service::Args),
     /// What `restore` has for the case that it is killed itself
@@ -167,6 +169,7 @@ pub fn run(front: &Front, arguments: &[OsString]) -> u8 {
         Command::Images(args) => (images::run(&args).map(succeeded), 1),
         Command::Verify(args) => (verify::run(&args), 1),
         Command::Core(args) => (core_file::run(&args).map(succeeded), 1),
+        Command::Export(args) => (export::run(&args).map(succeeded), 1),
         Command::Setup(args) => (setup::run(args).map(succeeded), 1),
         Command::Service(args) => (service::run(&args).map(succeeded), 1),
         Command::Guard => (selfdump::restore::guard::stand().map_err(Into::into).map(succeeded), 1),

@@ -59,8 +59,7 @@ struct Row<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let (store, _) = restore::from_environment(args.store.dir.as_deref())?;
     let listed = listing::list(&store, args.target.as_deref())?;
-    let size: Bytes =
-        listed.iter().filter_map(|listed| listed.summary.as_ref()).map(|about| about.size).sum();
+    let size = listing::size(&listed);
     if args.json {
         let listing = Listing {
             format_version: 1,

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use selfdump::Bytes;
 use selfdump::status::{Attempt, Failure};
 use tabled::builder::Builder;
@@ -218,4 +219,21 @@ pub fn mapping(mapping: &selfdump::inspect::Mapping) -> String {
 /// The name that a plain value has in JSON.
 pub fn name(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
+}
+
+/// Shows itself only on a terminal, and a few times in a second.
+pub fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// One that is done at once needs none.
+pub fn progress(bar: &ProgressBar, done: Bytes, total: Bytes) {
+    if bar.elapsed() > Duration::from_secs(1) {
+        bar.set_length(total.0);
+        bar.set_position(done.0);
+    }
 }

@@ -78,19 +78,15 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The size of those that go, or of those that stay.
-fn size(plan: &[Fate], goes: bool) -> Bytes {
-    plan.iter().filter(|fate| fate.reason.goes() == goes).map(|fate| fate.size).sum()
-}
-
 fn report(plan: Vec<Fate>, dry_run: bool) -> Report {
     let micros =
         |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
+    let (deleted_bytes, kept_bytes) = prune::sizes(&plan);
     Report {
         format_version: 1,
         dry_run,
-        deleted_bytes: size(&plan, true),
-        kept_bytes: size(&plan, false),
+        deleted_bytes,
+        kept_bytes,
         checkpoints: plan
             .into_iter()
             .map(|fate| Row {
@@ -122,12 +118,11 @@ fn print(plan: &[Fate], dry_run: bool) {
         ]);
     }
     table.print();
+    let (deleted, kept) = prune::sizes(plan);
     let count = |goes| plan.iter().filter(|fate| fate.reason.goes() == goes).count();
     println!(
-        "{} {done} ({}), {} kept ({})",
+        "{} {done} ({deleted}), {} kept ({kept})",
         output::counted(count(true), "checkpoint"),
-        size(plan, true),
         count(false),
-        size(plan, false)
     );
 }

@@ -43,6 +43,7 @@ def install(
     keep_tcp: Optional[bool] = None,
     encrypt_to: Optional[Iterable[str]] = None,
     staging: Optional[_Path] = None,
+    incremental: Optional[bool] = None,
     metrics_textfile: Optional[_Path] = None,
     on_panic: Optional[bool] = None,
     on_fatal_signal: Optional[bool] = None,
@@ -81,6 +82,7 @@ def install(
         paths. Without the identity of one of them nobody can, ever (none: not encrypted).
     :param staging: ``"auto"``, or a folder in memory: where CRIU writes while the program stands still, from where it is
         moved to the store afterwards (``"off"``: to the store).
+    :param incremental: whether memory that is as it was at the checkpoint before is stored with that one alone (yes).
     :param metrics_textfile: a file that is written for node_exporter's textfile collector, ``/…/app.prom`` (none).
     :param on_panic: a forensic checkpoint at each panic of selfdump's own Rust code. ``on_exception`` is Python's.
     :param on_fatal_signal: a forensic checkpoint at SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, of extensions mostly.
@@ -111,6 +113,8 @@ def install(
         "copy_open": copy_open,
         "keep_tcp": keep_tcp,
         "encrypt_to": encrypt_to,
+        "staging": staging,
+        "incremental": incremental,
         "metrics_textfile": metrics_textfile,
         "on_panic": on_panic,
         "on_fatal_signal": on_fatal_signal,

@@ -85,7 +85,8 @@ pub(super) fn prepare(
     Ok(staged)
 }
 
-fn is_urgent(subject: &Subject, cause: &Cause) -> bool {
+/// Whether the program is about to end, or has gone wrong.
+pub(super) fn is_urgent(subject: &Subject, cause: &Cause) -> bool {
     let ends = subject
         .settings
         .exit_signal

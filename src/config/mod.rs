@@ -57,6 +57,7 @@ pub struct Config {
     keep_tcp: Option<bool>,
     encrypt_to: Option<Vec<Recipient>>,
     staging: Option<Staging>,
+    incremental: Option<bool>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     metrics_textfile: Option<PathBuf>,
@@ -289,6 +290,14 @@ impl Config {
     /// ```
     pub fn staging(mut self, staging: Staging) -> Config {
         self.staging = Some(staging);
+        self
+    }
+
+    /// Whether pages of memory that are as they were at the checkpoint before are stored with that one alone, which is so
+    /// where nothing else is said. Each checkpoint can be restored, moved and deleted by itself all the same. It is found
+    /// out by comparing them when the program runs again, so the pause is the same.
+    pub fn incremental(mut self, on: bool) -> Config {
+        self.incremental = Some(on);
         self
     }
 

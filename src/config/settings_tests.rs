@@ -56,6 +56,7 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().encrypt_to([RECIPIENT.parse().unwrap()]), &[("SELFDUMP_ENCRYPT_TO", RECIPIENT)]),
         (new().staging(Staging::Auto), &[("SELFDUMP_STAGING", "auto")]),
         (new().staging(Staging::Folder("/mnt/huge".into())), &[("SELFDUMP_STAGING", "/mnt/huge")]),
+        (new().incremental(false), &[("SELFDUMP_INCREMENTAL", "off")]),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
         (new().on_fatal_signal(true), &[("SELFDUMP_ON_FATAL_SIGNAL", "1")]),
         (

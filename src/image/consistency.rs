@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
+use super::contents::{self, Contents, cover};
 use super::descriptor::OpenFiles;
 use super::images::{PipeData, Remap, TerminalInfo};
 use super::inside::{Inside, MappingKind, Memory, Pages, Process};
@@ -180,9 +181,9 @@ fn terminals(images: &Path, files: &OpenFiles) -> Result<()> {
     }
 }
 
-/// Checks that the files of pages are as large as the pagemaps say, that each is of one of them, and that the pages
-/// of a process lie in its mappings. How much there is of them.
-pub(crate) fn pages(images: &Path, inside: &Inside, has_parent: bool) -> Result<Bytes> {
+/// Checks that the files of pages are as large as the pagemaps say, that each is of one of them, that the pages of a process
+/// lie in its mappings, and that those which others hold are there. How much there is of them.
+pub(crate) fn pages(images: &Path, inside: &Inside) -> Result<Bytes> {
     let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
     let files = raw::files(images)?;
     for file in &files {
@@ -190,14 +191,14 @@ pub(crate) fn pages(images: &Path, inside: &Inside, has_parent: bool) -> Result<
             sizes.insert(id, file.size_bytes.0);
         }
     }
-    let total = sizes.values().sum();
+    let mut total = 0;
     for image in files.iter().filter_map(|file| Image::named(&file.name)) {
         let mappings = match image.kind {
             Kind::Pagemap => Some(mappings_of(inside, image.number)),
             Kind::SharedPagemap => None,
             _ => continue,
         };
-        one_pagemap(images, image, mappings.as_deref(), has_parent, &mut sizes)?;
+        total += one_pagemap(images, image, mappings.as_deref(), &mut sizes)?;
     }
     match sizes.keys().next() {
         Some(id) => Err(damaged(images, *id, "no pagemap is about it")),
@@ -224,30 +225,48 @@ fn one_pagemap(
     images: &Path,
     image: Image,
     mappings: Option<&[Range<u64>]>,
-    has_parent: bool,
     sizes: &mut BTreeMap<u32, u64>,
-) -> Result<()> {
+) -> Result<u64> {
     let mut pages = Pages::open(images, image)?;
     let id = pages.id();
+    let mut elsewhere = Vec::new();
     for run in pages.by_ref() {
         let run = run?;
         let is_inside = |range: &Range<u64>| range.start <= run.address && run.end() <= range.end;
         if mappings.is_some_and(|mappings| !mappings.iter().any(is_inside)) {
             return Err(image.damaged(images, format!("pages at {:#x} are in no mapping", run.address)));
         }
-        if run.place == super::inside::PagePlace::Parent && !has_parent {
-            return Err(image.damaged(images, "it builds on other images, and there are none"));
+        if run.place == super::inside::PagePlace::Parent {
+            elsewhere.push(run.address..run.end());
         }
     }
+    let all = pages.stored() + elsewhere.iter().map(|range| range.end - range.start).sum::<u64>();
+    are_there(images, image, elsewhere)?;
     match sizes.remove(&id) {
-        Some(size) if size == pages.stored() => Ok(()),
+        Some(size) if size == pages.stored() => Ok(all),
         // CRIU makes no file where there is nothing to put into it.
-        None if pages.stored() == 0 => Ok(()),
+        None if pages.stored() == 0 => Ok(all),
         Some(size) => {
             let what = format!("it has {size} bytes, and {} says {}", image.file_name(), pages.stored());
             Err(damaged(images, id, what))
         }
         None => Err(damaged(images, id, format!("{} refers to it, and it isn't there", image.file_name()))),
+    }
+}
+
+/// Whether the images that these build on have pages that are said to be there.
+fn are_there(images: &Path, image: Image, pages: Vec<Range<u64>>) -> Result<()> {
+    if pages.is_empty() {
+        return Ok(());
+    }
+    let known = contents::of_image_if_there(images, image)?;
+    let mut found = pages.into_iter().flat_map(|range| cover(range, &[&known]));
+    match found.find(|stretch| stretch.contents == Contents::Unknown) {
+        None => Ok(()),
+        Some(lost) => {
+            let what = format!("pages at {:#x} are not in the images that it builds on", lost.start);
+            Err(image.damaged(images, what))
+        }
     }
 }
 

@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::kind::{Image, Kind};
+use super::kind::Image;
+#[cfg(feature = "inspect")]
+use super::kind::Kind;
 use super::pages::{PagePlace, Pages};
 use crate::error::{Error, Result};
 
 /// The link to the images that these build on, as CRIU names it (`CR_PARENT_LINK` in its `image.h`).
-const PARENT: &str = "parent";
+pub(super) const PARENT: &str = "parent";
 
 /// How many images may build on each other: a link that leads back would never end.
 const LONGEST_CHAIN: usize = 1000;
@@ -30,6 +32,7 @@ pub(crate) enum Contents {
     /// In a file, from this offset in bytes on.
     File(Arc<Path>, u64),
     /// It is all zeros.
+    #[cfg(any(feature = "inspect", test))]
     Zero,
     /// They aren't known.
     Unknown,
@@ -68,14 +71,20 @@ pub(crate) fn cover(range: Range<u64>, layers: &[&[Stretch]]) -> Vec<Stretch> {
 }
 
 /// What was dumped of the memory that is a process's own, by address.
+#[cfg(feature = "inspect")]
 pub(crate) fn of_process(images: &Path, pid: u32) -> Result<Vec<Stretch>> {
     dumped(images, Image::of(Kind::Pagemap, pid), 0)
 }
 
 /// What was dumped of shared memory, by its offset there.
+#[cfg(feature = "inspect")]
 pub(crate) fn of_shared(images: &Path, id: u64) -> Result<Vec<Stretch>> {
-    let image = Image::of(Kind::SharedPagemap, id);
     // Memory that nobody ever wrote to has none.
+    of_image_if_there(images, Image::of(Kind::SharedPagemap, id))
+}
+
+/// What was dumped of the memory that an image is about; nothing where there is no such image.
+pub(super) fn of_image_if_there(images: &Path, image: Image) -> Result<Vec<Stretch>> {
     if image.path(images).exists() { dumped(images, image, 0) } else { Ok(Vec::new()) }
 }
 

@@ -163,6 +163,26 @@ impl Reader {
     }
 }
 
+/// An image that is being written: its numbers, and what follows.
+pub(super) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(super) fn new(image: Image) -> Writer {
+        Writer(image.kind.magic().iter().flat_map(|number| number.to_le_bytes()).collect())
+    }
+
+    /// Adds a message.
+    pub(super) fn put(&mut self, message: &[u8]) {
+        self.0.extend((message.len() as u32).to_le_bytes());
+        self.0.extend(message);
+    }
+
+    /// The bytes of the file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// An image that isn't there was lost: nothing is asked for that a dump doesn't write.
 fn open_error(path: &Path, error: std::io::Error) -> Error {
     match error.kind() {

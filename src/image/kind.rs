@@ -134,7 +134,6 @@ impl Image {
     }
 
     /// The image that a file of this name is; none if that is of no kind that is known here.
-    #[cfg(feature = "inspect")]
     pub(super) fn named(name: &str) -> Option<Image> {
         FORMS.into_iter().find_map(|(kind, stem, suffix, _)| {
             let rest = name.strip_prefix(stem)?;

@@ -29,8 +29,8 @@
 
 #[cfg(feature = "inspect")]
 pub(crate) mod consistency;
-#[cfg(feature = "inspect")]
 pub(crate) mod contents;
+pub(crate) mod delta;
 mod descriptor;
 mod file;
 #[cfg_attr(
@@ -44,6 +44,7 @@ mod kind;
 mod memory;
 #[cfg(feature = "service")]
 mod owners;
+mod pagemap;
 mod pages;
 #[cfg(feature = "inspect")]
 pub(crate) mod raw;
@@ -56,6 +57,8 @@ mod text;
 mod tree;
 #[cfg(feature = "inspect")]
 mod unknown;
+#[cfg(feature = "inspect")]
+pub(crate) mod whole;
 mod wire;
 
 use std::path::Path;

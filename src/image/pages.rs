@@ -20,7 +20,6 @@ pub struct PageRun {
     pub place: PagePlace,
 }
 
-#[cfg(feature = "inspect")]
 impl PageRun {
     /// The first address behind it.
     pub fn end(&self) -> u64 {
@@ -49,7 +48,6 @@ pub enum PagePlace {
 pub struct Pages {
     reader: Reader,
     file: PathBuf,
-    #[cfg(feature = "inspect")]
     id: u32,
     /// Where the next run begins in the file.
     offset: u64,
@@ -81,25 +79,15 @@ impl Pages {
     fn over(mut reader: Reader, images: &Path) -> Result<Pages> {
         let head: PagemapHead = reader.next()?.ok_or_else(|| reader.damaged("it holds no message"))?;
         let file = images.join(pages_name(head.pages_id));
-        Ok(Pages {
-            reader,
-            file,
-            #[cfg(feature = "inspect")]
-            id: head.pages_id,
-            offset: 0,
-            end: 0,
-            failed: false,
-        })
+        Ok(Pages { reader, file, id: head.pages_id, offset: 0, end: 0, failed: false })
     }
 
     /// The file that they are in.
-    #[cfg(feature = "inspect")]
     pub fn file(&self) -> &Path {
         &self.file
     }
 
     /// The number in that file's name.
-    #[cfg(feature = "inspect")]
     pub(in crate::image) fn id(&self) -> u32 {
         self.id
     }
@@ -138,16 +126,24 @@ impl Pages {
     }
 }
 
+impl Pages {
+    /// The next run, and as it stands in the image.
+    pub(in crate::image) fn next_as_it_stands(&mut self) -> Option<Result<(PageRun, Run)>> {
+        if self.failed {
+            return None;
+        }
+        let next = self.reader.next::<Run>();
+        let run = next.and_then(|run| run.map(|run| Ok((self.run(&run)?, run))).transpose());
+        self.failed = run.is_err();
+        run.transpose()
+    }
+}
+
 impl Iterator for Pages {
     type Item = Result<PageRun>;
 
     fn next(&mut self) -> Option<Result<PageRun>> {
-        if self.failed {
-            return None;
-        }
-        let run = self.reader.next::<Run>().and_then(|run| run.map(|run| self.run(&run)).transpose());
-        self.failed = run.is_err();
-        run.transpose()
+        Some(self.next_as_it_stands()?.map(|(run, _)| run))
     }
 }
 

@@ -14,7 +14,7 @@ use prost::DecodeError;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::descriptor;
-use super::file::Reader;
+use super::file::{Reader, Writer};
 use super::kind::Image;
 use super::wire::fields;
 use crate::error::{Error, Result};
@@ -52,16 +52,14 @@ pub(crate) fn set_sizes(images: &Path, sizes: &BTreeMap<PathBuf, Bytes>) -> Resu
 fn write(images: &Path, path: &Path, sizes: &BTreeMap<PathBuf, Bytes>) -> Result<()> {
     let failed = |source| Error::io("write", path, source);
     let mut out = fs::File::create_new(path).map_err(failed)?;
-    let mut bytes: Vec<u8> =
-        Image::FILES.kind.magic().iter().flat_map(|number| number.to_le_bytes()).collect();
+    let mut image = Writer::new(Image::FILES);
     let mut reader = Reader::open(Image::FILES, images)?;
     while let Some(message) = reader.next_bytes()? {
         let message = open_file(&message, sizes)
             .map_err(|error| Image::FILES.damaged(images, "a message can't be decoded").with_source(error))?;
-        bytes.extend((message.len() as u32).to_le_bytes());
-        bytes.extend(message);
+        image.put(&message);
     }
-    out.write_all(&bytes).map_err(failed)
+    out.write_all(image.bytes()).map_err(failed)
 }
 
 fn open_file(message: &[u8], sizes: &BTreeMap<PathBuf, Bytes>) -> Result<Vec<u8>, DecodeError> {

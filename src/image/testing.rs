@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use prost::Message;
 
+use super::file::Writer;
 use super::kind::Image;
 
 /// A folder of images that goes when it is dropped.
@@ -25,14 +26,10 @@ impl Folder {
 
     /// Writes an image as CRIU would, and gives its bytes.
     pub(super) fn write<M: Message>(&self, image: Image, messages: &[M]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = image.kind.magic().iter().flat_map(|number| number.to_le_bytes()).collect();
-        for message in messages {
-            let body = message.encode_to_vec();
-            bytes.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
-            bytes.extend(body);
-        }
-        self.overwrite(image, &bytes);
-        bytes
+        let mut writer = Writer::new(image);
+        messages.iter().for_each(|message| writer.put(&message.encode_to_vec()));
+        self.overwrite(image, writer.bytes());
+        writer.bytes().to_vec()
     }
 
     /// Writes an image byte by byte.

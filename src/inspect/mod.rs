@@ -6,6 +6,7 @@
 //! - [`diff()`] compares two checkpoints, page by page; [`preceding`] finds the one to compare with.
 //! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
 //! - [`write_core`] writes a core of a process, for debuggers.
+//! - [`export()`] writes the images for CRIU alone.
 //! - [`verify()`] checks everything that can be checked without a restore.
 //!
 //! Of a checkpoint that is encrypted all of it but [`verify()`] wants one that was opened ([`Entry::open`]); else its error
@@ -29,6 +30,7 @@
 mod diff;
 mod dumped;
 mod elf_core;
+mod export;
 mod fate;
 mod runs;
 mod verify;
@@ -40,6 +42,7 @@ pub use diff::{
     ProcessDifference, ThreadDifference, diff,
 };
 pub use elf_core::{Core, CoreOptions, write_core};
+pub use export::export;
 pub use fate::{Fate, fates};
 pub use runs::held;
 pub use verify::{Check, CheckResult, Checked, Verification, verify};

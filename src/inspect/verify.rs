@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::frozen::Bytes;
 use crate::image::consistency;
 use crate::restore::{self, FileAction, Options};
 use crate::store::catalogue::Entry;
@@ -105,8 +106,7 @@ pub fn verify(entry: &Entry, options: &Options) -> Verification {
     };
     let pages = match (&inside, &images) {
         (Ok(inside), Ok(images)) => with_manifest(Check::Pages, &|| {
-            let has_parent = manifest.is_ok_and(|manifest| manifest.parent.is_some());
-            consistency::pages(images, inside, has_parent).map(|size| format!("{size} of memory"))
+            consistency::pages(images, inside).map(|size| format!("{size} of memory"))
         }),
         (_, Err(error)) => checked(Check::Pages, Err(error.clone())),
         (Err(_), Ok(_)) => Checked { check: Check::Pages, result: CheckResult::NotMade },
@@ -147,7 +147,11 @@ fn checked(check: Check, result: Result<String>) -> Checked {
 
 fn files(entry: &Entry) -> Result<String> {
     let manifest = entry.verify()?;
-    Ok(format!("{} files, {}", manifest.files.len(), manifest.size()))
+    let shared = match manifest.shared() {
+        Bytes(0) => String::new(),
+        size => format!(", and what is used of {size} that others have as well"),
+    };
+    Ok(format!("{} files, {}{shared}", manifest.files.len(), manifest.size()))
 }
 
 fn told(structure: &consistency::Structure) -> String {

@@ -45,7 +45,8 @@ pub fn newest_good(
 /// [`ErrorKind::Permission`] where others can, with what lets them.
 pub fn check_trust(entry: &Entry) -> Result<()> {
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
-    let files = manifest.files.iter().map(|file| Path::new(&file.path));
+    let files = manifest.files.iter().map(|file| &file.path);
+    let files = files.chain(manifest.shared_files().map(|file| &file.path)).map(Path::new);
     entrance::trust(&entry.path, files.chain([Path::new(layout::MANIFEST)]))
 }
 

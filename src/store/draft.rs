@@ -10,10 +10,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::chain;
 use super::entrance;
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
-use super::manifest::{self, FileEntry, Head, Manifest};
+use super::manifest::{self, FileEntry, Head, Level, Manifest};
 use super::retention::{self, Candidate, Keep};
 use super::staging::{self, Place};
 use super::status;
@@ -72,6 +73,15 @@ impl Draft {
         self.instance.draft(self.number)
     }
 
+    /// The newest checkpoint of the same instance; none where it can't be read.
+    pub(crate) fn before(&self) -> Option<(PathBuf, Head)> {
+        let numbers = names(&self.instance.folder()).ok()?.into_iter();
+        let number = numbers.filter_map(|name| layout::checkpoint_number(&name)).max()?;
+        let folder = self.instance.checkpoint(number);
+        let head = Head::read(&folder).ok()?;
+        Some((folder, head))
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
@@ -95,12 +105,17 @@ impl Draft {
         self.instance.checkpoint(self.number)
     }
 
-    /// Where CRIU's files go.
+    /// Where CRIU writes its files.
     pub(crate) fn images(&self) -> PathBuf {
         self.written(layout::IMAGES)
     }
 
-    /// The same through a link, which is the only path that CRIU takes up to 4.1.1.
+    /// Where those are in the checkpoint that it becomes.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.path(layout::IMAGES)
+    }
+
+    /// Where CRIU writes them, through a link, which is the only path that CRIU takes up to 4.1.1.
     pub(crate) fn link(&self) -> PathBuf {
         self.path(layout::LINK)
     }
@@ -153,10 +168,10 @@ impl Draft {
         for name in SCAFFOLDING {
             remove_if_there(&self.path(name))?;
         }
-        manifest.files = self.seal(manifest.files)?;
+        manifest.files = self.seal(manifest.files, &manifest.chain)?;
         let folder = self.folder();
         manifest.write(&folder)?;
-        self.sync_all(&manifest.files)?;
+        self.sync_all(&manifest)?;
         remove_if_there(&self.path(layout::OWNER))?;
         sync(&folder)?;
         let checkpoint = self.destination();
@@ -175,10 +190,13 @@ impl Draft {
     }
 
     /// Closes the files to others, whatever mode CRIU gave them, and takes their checksums.
-    fn seal(&self, described: Vec<FileEntry>) -> Result<Vec<FileEntry>> {
+    fn seal(&self, described: Vec<FileEntry>, chain: &[Level]) -> Result<Vec<FileEntry>> {
         let folder = self.folder();
         let files = manifest::list_files(&folder)?;
-        let sealed = files.iter().filter(|file| *file != Path::new(layout::OWNER)).map(|file| {
+        let shared = chain.iter().flat_map(|level| &level.pages).map(|file| PathBuf::from(&file.path));
+        let links = layout::links(chain.len()).map(|(link, _)| link);
+        let others: Vec<PathBuf> = shared.chain(links).chain([layout::OWNER.into()]).collect();
+        let sealed = files.iter().filter(|file| !others.contains(file)).map(|file| {
             // The files of a root service are not ours to change; the folder around them is closed.
             let _ = disk::close_to_others(&folder.join(file));
             let known = described.iter().find(|entry| Path::new(&entry.path) == file);
@@ -187,11 +205,23 @@ impl Draft {
         sealed.collect()
     }
 
-    fn sync_all(&self, files: &[FileEntry]) -> Result<()> {
-        files.iter().try_for_each(|file| sync(&self.path(&file.path)))?;
+    /// What is shared with others as well: those may have been copied here just now.
+    fn sync_all(&self, manifest: &Manifest) -> Result<()> {
+        let shared = manifest.shared_files().map(|file| &file.path);
+        manifest
+            .files
+            .iter()
+            .map(|file| &file.path)
+            .chain(shared)
+            .try_for_each(|path| sync(&self.path(path)))?;
         sync(&self.path(layout::MANIFEST))?;
         let copies = Some(self.path(layout::FILES)).filter(|copies| copies.exists());
-        copies.into_iter().chain([self.path(layout::IMAGES)]).try_for_each(|folder| sync(&folder))
+        let chain = chain::folders(manifest.chain.len()).map(|folder| self.folder().join(folder));
+        copies
+            .into_iter()
+            .chain(chain)
+            .chain([self.path(layout::IMAGES)])
+            .try_for_each(|folder| sync(&folder))
     }
 }
 
@@ -207,7 +237,7 @@ fn sync(path: &Path) -> Result<()> {
     disk::sync(path).map_err(|source| Error::io("write to the disk", path, source))
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
         _ => Ok(()),

@@ -7,6 +7,9 @@
 //!       manifest.json
 //!       images/                   CRIU's files and its dump.log; seal.json where the service has made them
 //!       files/                    copies of files, where there are some
+//!       chain/                    what is unchanged since earlier checkpoints, where there is something
+//!         1/ 2/ …                 of each of them CRIU's files with pages, and the link parent -> ../1
+//!         used                    which pages of it are this checkpoint's, with checksums
 //!       cause.json.age            what the program said as it went wrong, where all is encrypted
 //!     000008.partial/             a draft
 //!       owner.json                whose it is
@@ -31,6 +34,12 @@ pub(crate) const IMAGES: &str = "images";
 /// Copies of files, and before each the folder's name in a path below the checkpoint's.
 pub(crate) const FILES: &str = "files";
 pub(crate) const DUMP_LOG: &str = "dump.log";
+/// What is unchanged since earlier checkpoints, a folder for each level of it, by number from 1 on.
+pub(crate) const CHAIN: &str = "chain";
+/// Which pages of it are used, in its folder.
+const USED: &str = "used";
+/// The link in a folder of images to those that they build on, which is CRIU's name for it.
+const PARENT: &str = "parent";
 /// That the images were made by the service: among them.
 pub(crate) const SEAL: &str = "seal.json";
 /// What stands behind the names of files that are encrypted.
@@ -93,6 +102,25 @@ impl Instance {
 
 pub(crate) fn checkpoint_name(number: u64) -> String {
     format!("{number:06}")
+}
+
+/// The folder of a level of the chain, in a checkpoint's.
+pub(crate) fn level(number: usize) -> PathBuf {
+    Path::new(CHAIN).join(number.to_string())
+}
+
+/// The file that says which pages of a chain are used, in a checkpoint's folder.
+pub(crate) fn used() -> PathBuf {
+    Path::new(CHAIN).join(USED)
+}
+
+/// The links of a checkpoint with so many levels below its images, and where each leads to: from those to the last level,
+/// and from each level to the one before it.
+pub(crate) fn links(levels: usize) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    let beside = Path::new("..");
+    let between = (1..levels).map(move |number| (level(number + 1), beside.join(number.to_string())));
+    let last = (levels > 0).then(|| (PathBuf::from(IMAGES), beside.join(level(levels))));
+    between.chain(last).map(|(folder, target)| (folder.join(PARENT), target))
 }
 
 /// The folder of the draft that becomes a checkpoint, or that one which is being deleted is.

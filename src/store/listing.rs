@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::catalogue::{self, Found};
 use super::life::{Here, Life};
+use super::room::{Parts, Room};
 use super::{draft, manifest};
 use crate::error::{Error, Result};
 use crate::frozen::{Bytes, DumpStats, unix_micros};
@@ -78,7 +79,7 @@ pub struct Summary {
     pub generation: u64,
     /// Why it was taken.
     pub cause: Cause,
-    /// The size of all of its files.
+    /// The size of its files, without what is those of earlier checkpoints as well.
     pub size: Bytes,
     /// How many pages of memory it holds.
     pub pages_written: u64,
@@ -90,6 +91,8 @@ pub struct Summary {
     pub is_encrypted: bool,
     pub(crate) life: Life,
     pub(crate) parent: Option<String>,
+    /// What it has in common with earlier ones, by their ids.
+    levels: Vec<(String, Bytes)>,
 }
 
 /// The checkpoints and drafts of a target, newest first. A target is a NAME or an id in the store, or a folder. No
@@ -203,6 +206,8 @@ struct Lean<'a> {
     processes: Vec<LeanProcess>,
     #[serde(borrow)]
     files: Vec<LeanFile<'a>>,
+    #[serde(borrow, default)]
+    chain: Vec<LeanLevel<'a>>,
     parent: Option<String>,
     #[serde(default)]
     encrypted_to: Vec<String>,
@@ -227,6 +232,20 @@ struct LeanFile<'a> {
     size: Bytes,
 }
 
+#[derive(Deserialize)]
+struct LeanLevel<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    pages: Vec<LeanFile<'a>>,
+}
+
+impl LeanLevel<'_> {
+    fn told(self) -> (String, Bytes) {
+        (self.id.into_owned(), self.pages.iter().map(|file| file.size).sum())
+    }
+}
+
 impl manifest::Versioned for Lean<'_> {
     fn format_version(&self) -> u32 {
         self.format_version
@@ -241,9 +260,10 @@ impl Lean<'_> {
             let name = Path::new(file.path.as_ref());
             manifest::compare(path, name, file.size, folder.size_of(name))
         };
+        let mut all = self.files.iter().chain(self.chain.iter().flat_map(|level| &level.pages));
         match files {
-            Files::Each => self.files.iter().try_for_each(as_told),
-            Files::Largest => self.files.iter().max_by_key(|file| file.size).map_or(Ok(()), as_told),
+            Files::Each => all.try_for_each(as_told),
+            Files::Largest => all.max_by_key(|file| file.size).map_or(Ok(()), as_told),
         }
     }
 }
@@ -261,11 +281,23 @@ impl From<Lean<'_>> for Summary {
             is_encrypted: !lean.encrypted_to.is_empty(),
             life: lean.life,
             parent: lean.parent,
+            levels: lean.chain.into_iter().map(LeanLevel::told).collect(),
         }
     }
 }
 
+/// How much room these take on the disk. What several have in common takes it once.
+pub fn size(listed: &[Listed]) -> Bytes {
+    let parts: Vec<Parts> = listed.iter().map(Listed::parts).collect();
+    Room::of(&parts).size()
+}
+
 impl Listed {
+    pub(super) fn parts(&self) -> Parts {
+        let about = self.summary.as_ref();
+        about.map_or_else(Parts::default, |it| Parts::of(&self.path, it.size, it.levels.clone()))
+    }
+
     /// Why it is damaged.
     pub fn problem(&self) -> Option<&Error> {
         match &self.state {

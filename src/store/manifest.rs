@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::layout;
 use super::life::Life;
+use super::{chain, layout};
 use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process, unix_micros};
@@ -60,6 +60,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// The checkpoint that this one builds on, if any.
     pub parent: Option<String>,
+    /// What it has in common with earlier checkpoints, the oldest first: each holds what has changed since the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Level>,
     /// Where CRIU wrote while the program stood still.
     #[serde(default, skip_serializing_if = "Staged::is_plain")]
     pub staged: Staged,
@@ -104,6 +107,29 @@ pub struct Criu {
     pub needs: Needs,
 }
 
+/// Pages of memory that were stored with an earlier checkpoint, and are the same files on the disk as there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Level {
+    /// The checkpoint that they were first stored with.
+    pub id: String,
+    /// The files. Not all of what is in them belongs to this checkpoint, so they have no checksum as a whole.
+    pub pages: Vec<PagesFile>,
+}
+
+/// A file of pages, of which not all are a checkpoint's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PagesFile {
+    /// Its path in the checkpoint's folder.
+    pub path: String,
+    /// Its size.
+    #[serde(rename = "size_bytes")]
+    pub size: Bytes,
+}
+
 /// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,14 +162,26 @@ impl Versioned for Manifest {
     }
 }
 
-/// As much of a manifest as retention asks for. A program that is checkpointed reads no more of its checkpoints, and has
-/// no code for the rest.
+/// As much of a manifest as retention asks for, and the checkpoint that builds on it. A program that is checkpointed reads
+/// no more of its checkpoints, and has no code for the rest.
 #[derive(Deserialize)]
-pub(super) struct Head {
+pub(crate) struct Head {
     format_version: u32,
+    pub(crate) id: String,
     pub(super) forensic: bool,
     pub(super) life: Life,
+    criu: WhichCriu,
+    files: Vec<FileEntry>,
     pub(super) parent: Option<String>,
+    #[serde(default)]
+    pub(super) chain: Vec<Level>,
+    #[serde(default)]
+    encrypted_to: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct WhichCriu {
+    version: String,
 }
 
 impl Versioned for Head {
@@ -157,6 +195,14 @@ impl Head {
     pub(super) fn read(folder: &Path) -> Result<Head> {
         parse(folder, &read_text(folder)?)
     }
+
+    /// Whether its images can be read here and are CRIU's of this version: an older one may be the one that restores what
+    /// builds on them, and has to understand all of it. What a service has made it vouches for as it is.
+    pub(crate) fn can_be_built_on(&self, criu: &str) -> bool {
+        let seal = Path::new(layout::IMAGES).join(layout::SEAL);
+        let is_sealed = self.files.iter().any(|file| Path::new(&file.path) == seal);
+        self.encrypted_to.is_empty() && !is_sealed && self.criu.version == criu
+    }
 }
 
 impl Manifest {
@@ -165,9 +211,19 @@ impl Manifest {
         self.life.generation
     }
 
-    /// The size of all files together, without the manifest itself.
+    /// The size of all files together, without the manifest itself and what is [shared](Manifest::shared) with others.
     pub fn size(&self) -> Bytes {
         self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// The size of the files that are those of earlier checkpoints as well.
+    pub fn shared(&self) -> Bytes {
+        self.shared_files().map(|file| file.size).sum()
+    }
+
+    /// Those files.
+    pub(crate) fn shared_files(&self) -> impl Iterator<Item = &PagesFile> {
+        self.chain.iter().flat_map(|level| &level.pages)
     }
 
     /// Whether it takes an identity to read what is in its files.
@@ -197,9 +253,10 @@ impl Manifest {
 
     /// Compares the size of every file, without reading any.
     pub(crate) fn glance(&self, folder: &Path) -> Result<()> {
-        self.files.iter().try_for_each(|file| {
-            let found = fs::metadata(folder.join(&file.path)).map(|found| found.len());
-            compare(folder, Path::new(&file.path), file.size, found)
+        let own = self.files.iter().map(|file| (&file.path, file.size));
+        own.chain(self.shared_files().map(|file| (&file.path, file.size))).try_for_each(|(path, size)| {
+            let found = fs::metadata(folder.join(path)).map(|found| found.len());
+            compare(folder, Path::new(path), size, found)
         })
     }
 
@@ -207,7 +264,12 @@ impl Manifest {
     /// be missing and nothing may have come.
     pub(crate) fn verify(&self, folder: &Path, meant: impl Fn(&Path) -> bool) -> Result<()> {
         let found = list_files(folder)?;
-        let listed = |path: &Path| self.files.iter().any(|file| Path::new(&file.path) == path);
+        let links: Vec<PathBuf> = layout::links(self.chain.len()).map(|(link, _)| link).collect();
+        let listed = |path: &Path| {
+            self.files.iter().any(|file| Path::new(&file.path) == path)
+                || self.shared_files().any(|file| Path::new(&file.path) == path)
+                || links.iter().any(|link| link == path)
+        };
         if let Some(stranger) = found.iter().find(|path| !listed(path)) {
             return Err(damaged_file(folder, stranger, "is not part of the checkpoint"));
         }
@@ -227,7 +289,7 @@ impl Manifest {
                 return Err(damaged_file(folder, path, "has another checksum than when it was written"));
             }
         }
-        Ok(())
+        chain::verify(folder, self, meant)
     }
 }
 
@@ -310,7 +372,7 @@ fn wrong_size(folder: &Path, file: &Path, size: Bytes, found: u64) -> Error {
     damaged_file(folder, file, &format!("has {found} bytes instead of {}", size.0))
 }
 
-fn damaged_file(folder: &Path, file: &Path, what: &str) -> Error {
+pub(super) fn damaged_file(folder: &Path, file: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Damaged, format!("{} {what}", folder.join(file).display()))
         .with_hint("use another checkpoint; this one can't be trusted")
 }

@@ -8,11 +8,13 @@
 //! - `encrypted`: the part of it in which all is encrypted, and reading what was.
 //! - `staged`: the part of it in which all is written in memory first.
 //! - [`staging`]: folders in memory for either, and for what can be read of what is encrypted.
+//! - `chain`: the part of it that is unchanged since earlier checkpoints, and the same files as theirs.
 //! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
 //! - [`retention`]: which checkpoints go.
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
 //! - [`listing`]: the same at a glance, for thousands of them.
 //! - [`prune`]: deleting what somebody wants to be rid of.
+//! - `room`: how much several take on the disk together.
 //! - [`status`]: what came of the last attempt.
 //! - [`filling`]: whether the memory of a program that came back is complete.
 //! - [`handover`]: what a restorer has for the program that it brings back.
@@ -22,6 +24,7 @@
 //! The format is written down in `docs/format.md`.
 
 pub(crate) mod catalogue;
+pub(crate) mod chain;
 mod copies;
 pub(crate) mod draft;
 mod encrypted;
@@ -34,6 +37,7 @@ pub mod listing;
 pub(crate) mod manifest;
 pub mod prune;
 pub(crate) mod retention;
+pub(crate) mod room;
 pub(crate) mod runtime;
 mod staged;
 pub(crate) mod staging;

@@ -10,6 +10,7 @@ use super::draft;
 use super::life::Here;
 use super::listing::{self, Listed, State, Summary};
 use super::retention::{self, Item, Kind};
+use super::room::{Parts, Room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
 
@@ -86,8 +87,9 @@ pub struct Fate {
     pub path: PathBuf,
     /// When it was taken.
     pub taken: SystemTime,
-    /// The size of all of its files.
+    /// The size of its files, without what is those of earlier checkpoints as well.
     pub size: Bytes,
+    parts: Parts,
     /// Whether it goes, and why.
     pub reason: Reason,
 }
@@ -114,9 +116,19 @@ pub fn plan(store: &Path, target: Option<&Path>, limits: &Limits) -> Result<Vec<
             path: listed.path,
             taken: item.taken,
             size: item.size,
+            parts: item.parts,
             reason,
         })
         .collect())
+}
+
+/// How much is free when a plan has been carried out that isn't now, and how much is taken then. What one that stays has in
+/// common with one that goes stays.
+pub fn sizes(plan: &[Fate]) -> (Bytes, Bytes) {
+    let mut room = Room::of(plan.iter().map(|fate| &fate.parts));
+    let going = plan.iter().filter(|fate| fate.reason.goes());
+    let freed = going.map(|fate| room.without(&fate.parts)).sum();
+    (freed, room.size())
 }
 
 /// Deletes what a plan says. What has gone by itself meanwhile is no failure.
@@ -160,6 +172,7 @@ fn item(listed: &Listed, here: &Here) -> Item {
         kind,
         taken: listed.taken.unwrap_or(SystemTime::UNIX_EPOCH),
         size: listed.summary.as_ref().map_or(Bytes(0), |summary: &Summary| summary.size),
+        parts: listed.parts(),
         parent: listed.summary.as_ref().and_then(|summary| summary.parent.clone()),
     }
 }

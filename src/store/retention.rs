@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::prune::{Limits, Reason};
+use super::room::{Parts, Room};
 use crate::frozen::Bytes;
 
 /// What retention has to know of a checkpoint.
@@ -74,6 +75,7 @@ pub(super) struct Item {
     pub(super) kind: Kind,
     pub(super) taken: SystemTime,
     pub(super) size: Bytes,
+    pub(super) parts: Parts,
     /// The checkpoint that it builds on.
     pub(super) parent: Option<String>,
 }
@@ -154,14 +156,15 @@ fn keep_what_is_needed(items: &[Item], fates: &mut [Reason]) {
 /// Has the oldest of those that may go, until what stays fits.
 fn shrink(items: &[Item], fates: &mut [Reason], most: Bytes) {
     let staying = items.iter().zip(fates.iter()).filter(|(_, fate)| !fate.goes());
-    let mut total: Bytes = staying.map(|(item, _)| item.size).sum();
+    let mut room = Room::of(staying.map(|(item, _)| &item.parts));
+    let mut total = room.size();
     for (item, fate) in items.iter().zip(fates).rev() {
         if total <= most {
             return;
         }
         if *fate == Reason::WithinLimits {
             *fate = Reason::TooLarge;
-            total = Bytes(total.0 - item.size.0);
+            total = Bytes(total.0 - room.without(&item.parts).0);
         }
     }
 }
@@ -226,6 +229,7 @@ mod tests {
             kind: Kind::Good,
             taken: SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * number),
             size: Bytes(1024),
+            parts: Parts::of(&PathBuf::from(format!("app/1-1/{number}")), Bytes(1024), []),
             parent: None,
         };
         (1..=count).rev().map(item).collect()

@@ -6,7 +6,7 @@
 //! other.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -21,16 +21,13 @@ use crate::config::Staging;
 use crate::error::{Error, Result};
 use crate::frozen::Bytes;
 use crate::report::Staged;
-use crate::sys::disk;
+use crate::sys::{disk, sparse};
 
 /// The folders of a checkpoint that something is written into.
 pub(super) const FOLDERS: [&str; 2] = [layout::IMAGES, layout::FILES];
 
 /// What is read at once: a huge page, so that its memory can be given back.
 const BLOCK: usize = 2 << 20;
-
-/// What is looked at for being all zero: a page.
-const PAGE: usize = 4096;
 
 impl Draft {
     /// Has everything written into memory, where a setting says so and there is room; else it goes to the disk, which may
@@ -126,7 +123,7 @@ pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Moves a file to where none is yet, on another file system; its size and checksum.
 fn move_file(from: &Path, to: &Path) -> io::Result<(Bytes, Xxh3)> {
     let mut source = File::options().read(true).write(true).open(from)?;
-    let mut target = disk::create_private(to)?;
+    let target = disk::create_private(to)?;
     let (mut hash, mut size, mut block) = (Xxh3::new(), 0, vec![0; BLOCK]);
     loop {
         let count = fill(&mut source, &mut block)?;
@@ -135,7 +132,7 @@ fn move_file(from: &Path, to: &Path) -> io::Result<(Bytes, Xxh3)> {
         }
         let read = &block[..count];
         hash.update(read);
-        write_sparsely(&mut target, read)?;
+        sparse::write_at(&target, read, size)?;
         // The disk has something to do while the next block is read.
         disk::send_off(&target, size, count as u64);
         disk::give_back(&source, size, count as u64);
@@ -161,33 +158,13 @@ fn fill(file: &mut File, block: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
-/// Writes what isn't zero, run by run of pages, and passes over what is.
-fn write_sparsely(file: &mut File, block: &[u8]) -> io::Result<()> {
-    let mut rest = block;
-    while !rest.is_empty() {
-        let zeros = length(rest, true);
-        if zeros > 0 {
-            file.seek(SeekFrom::Current(zeros as i64))?;
-            rest = &rest[zeros..];
-        }
-        let data = length(rest, false);
-        file.write_all(&rest[..data])?;
-        rest = &rest[data..];
-    }
-    Ok(())
-}
-
-/// How much at the beginning consists of pages that are all zero, or of such as are not.
-fn length(bytes: &[u8], are_zero: bool) -> usize {
-    let is_zero = |page: &[u8]| page.iter().all(|&byte| byte == 0);
-    bytes.chunks(PAGE).take_while(|page| is_zero(page) == are_zero).map(<[u8]>::len).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+
+    const PAGE: usize = 4096;
 
     fn moved(contents: &[u8]) -> (u64, u64) {
         let lab = tempfile::tempdir().unwrap();

@@ -29,6 +29,8 @@
 //! - [`copies`]: other copies of this library in the same process.
 //! - [`trust`]: whether somebody else can have put there what a path leads to.
 //! - `folder`: what is done in an open folder, whatever its path leads to by now.
+//! - `part`: copying a part of a file.
+//! - [`sparse`]: files that take no room for what is all zero in them.
 //! - [`disk`]: what `std::fs` lacks: free space, renames that overwrite nothing, fsync of folders.
 
 pub(crate) mod cgroup;
@@ -50,6 +52,8 @@ pub(crate) mod machine;
 pub(crate) mod mappings;
 pub(crate) mod message;
 pub(crate) mod namespace;
+#[cfg(feature = "inspect")]
+pub(crate) mod part;
 pub(crate) mod passing;
 #[cfg(feature = "service")]
 pub(crate) mod peer;
@@ -59,6 +63,7 @@ pub(crate) mod procfs;
 pub(crate) mod program;
 pub(crate) mod signal;
 pub(crate) mod sock_diag;
+pub(crate) mod sparse;
 pub(crate) mod spawn;
 pub(crate) mod task;
 pub(crate) mod terminal;

@@ -8,7 +8,7 @@ use super::memory::Memory;
 use super::order::{At, Fault, Faults, Step, cases};
 use super::victim::Victim;
 use crate::aftermath::assert_everything_committed_is_whole;
-use crate::harness::{Lab, number};
+use crate::harness::{Lab, manifest, number};
 
 /// The checkpoint that was committed by these steps, of which the last was done or not.
 fn committed(steps: &[Step], last_is_done: bool) -> Option<u64> {
@@ -83,6 +83,17 @@ fn survives_steps_by_way_of_memory(fault: &Fault) {
     assert!(memory.is_nobodys(), "what was left there is gone");
 }
 
+/// There are more steps here too: links to what was stored before, and what has changed since is written anew.
+fn survives_steps_of_building_on_another(fault: &Fault) {
+    let lab = Lab::new();
+    let faults = Faults::new(&lab, "program");
+    let victim = Victim::start_large(&lab, |launch| faults.in_program(launch));
+    let steps = survives(&faults, victim, fault, cases(8));
+    assert!(steps > 10, "a checkpoint that builds on another has more steps than {steps}");
+    let built = lab.checkpoints().iter().all(|checkpoint| manifest(checkpoint)["chain"].is_array());
+    assert!(built, "they build on others");
+}
+
 #[test]
 fn a_program_that_is_killed_before_any_step_of_a_commit_comes_back() {
     survives_every_step(&Fault::KilledBefore);
@@ -101,4 +112,14 @@ fn so_does_one_whose_checkpoints_go_by_way_of_memory() {
 #[test]
 fn so_does_that_one_when_it_is_killed_after_any_step() {
     survives_steps_by_way_of_memory(&Fault::KilledAfter);
+}
+
+#[test]
+fn so_does_one_whose_checkpoints_build_on_each_other() {
+    survives_steps_of_building_on_another(&Fault::KilledBefore);
+}
+
+#[test]
+fn so_does_that_one_as_well_when_it_is_killed_after_any_step() {
+    survives_steps_of_building_on_another(&Fault::KilledAfter);
 }

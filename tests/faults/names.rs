@@ -57,10 +57,19 @@ fn is_draft(path: &Path) -> bool {
 
 #[test]
 fn a_checkpoint_gets_its_name_when_it_is_on_the_disk_and_loses_it_before_it_is_deleted() {
+    names_come_last_and_go_first(|lab, faults| Victim::start(lab, |launch| faults.in_program(launch)));
+}
+
+#[test]
+fn so_does_one_that_builds_on_another() {
+    names_come_last_and_go_first(|lab, faults| Victim::start_large(lab, |launch| faults.in_program(launch)));
+}
+
+fn names_come_last_and_go_first(start: impl for<'a> FnOnce(&'a Lab, &Faults) -> Victim<'a>) {
     let mut lab = Lab::new();
     let (in_program, in_criu) = (Faults::new(&lab, "program"), Faults::new(&lab, "criu"));
     lab.criu = in_criu.in_criu(&lab);
-    let victim = Victim::start(&lab, |launch| in_program.in_program(launch));
+    let victim = start(&lab, &in_program);
     in_program.none();
     in_criu.none();
     victim.saves();

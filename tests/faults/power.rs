@@ -11,13 +11,23 @@ use selfdump::restore::{find, newest_good};
 
 use super::order::all_cases;
 use super::recorder::{Event, Mounted, Recorder, formatted};
-use super::victim::Victim;
+use super::victim::{self, Victim};
 use crate::afterlife::bring_back;
 use crate::dice::Dice;
 use crate::failures::small_disk::Disk;
-use crate::harness::{Lab, Launch, USR2, number};
+use crate::harness::{Lab, Launch, USR2, manifest, number};
 
 const MEBIBYTES: usize = 24;
+
+/// The same for checkpoints that build on each other: each is there as a whole for a moment.
+const LARGE_MEBIBYTES: usize = 40;
+
+/// Whether the program has so much memory that its checkpoints build on each other.
+#[derive(Clone, Copy, PartialEq)]
+enum Size {
+    Small,
+    Large,
+}
 
 /// How many disks are looked at where not all are asked for, and how many there are for each flush then.
 const SOME: usize = 100;
@@ -37,9 +47,10 @@ struct Wreck {
     contents: Vec<u8>,
 }
 
-fn survives_the_loss_of_power(options: &str, prepare: impl FnOnce(Launch) -> Launch, lab: &Lab) {
-    let at_first = formatted(&lab.path("first.disk"), MEBIBYTES);
-    let (events, reported) = record(lab, at_first.clone(), options, prepare);
+fn survives_the_loss_of_power(options: &str, prepare: impl FnOnce(Launch) -> Launch, lab: &Lab, size: Size) {
+    let mebibytes = if size == Size::Large { LARGE_MEBIBYTES } else { MEBIBYTES };
+    let at_first = formatted(&lab.path("first.disk"), mebibytes);
+    let (events, reported) = record(lab, at_first.clone(), options, prepare, size);
     let flushes = events.iter().filter(|event| matches!(event, Event::Flush)).count();
     let mut dice = Dice::throw();
     let every = if all_cases() { 1 } else { (flushes * FOR_EACH_FLUSH).div_ceil(SOME) as u64 };
@@ -61,12 +72,14 @@ fn record(
     at_first: Vec<u8>,
     options: &str,
     prepare: impl FnOnce(Launch) -> Launch,
+    size: Size,
 ) -> (Vec<Event>, Vec<Reported>) {
     let folder = lab.path("recorder");
     fs::create_dir(&folder).expect("a folder");
     let recorder = Recorder::start(&folder, at_first);
     let mounted = Mounted::new(&recorder.file(), &lab.store(), options);
-    let program = prepare(lab.program("chain").arg("2").env("SELFDUMP_KEEP", "2")).start();
+    let memory = if size == Size::Large { &[victim::MEBIBYTES][..] } else { &[] };
+    let program = prepare(lab.program("chain").arg("2").args(memory).env("SELFDUMP_KEEP", "2")).start();
     program.wait_for("ready");
     let mut reported = Vec::new();
     for checkpoint in 1..=5 {
@@ -75,6 +88,8 @@ fn record(
         reported.push(Reported { length: recorder.length(), newest: checkpoint });
     }
     program.crash();
+    let builds_on_others = manifest(&lab.wait_for_checkpoint(5))["chain"].is_array();
+    assert_eq!(builds_on_others, size == Size::Large);
     let events = recorder.events();
     drop(mounted);
     drop(recorder);
@@ -157,12 +172,12 @@ fn newest_whole(store: &Path, what: &str) -> u64 {
 
 #[test]
 fn whatever_the_loss_of_power_leaves_on_an_ext4_is_a_store_with_all_that_was_reported() {
-    survives_the_loss_of_power("data=ordered", |launch| launch, &Lab::new());
+    survives_the_loss_of_power("data=ordered", |launch| launch, &Lab::new(), Size::Small);
 }
 
 #[test]
 fn the_same_holds_where_the_file_system_writes_names_before_contents() {
-    survives_the_loss_of_power("data=writeback,noauto_da_alloc", |launch| launch, &Lab::new());
+    survives_the_loss_of_power("data=writeback,noauto_da_alloc", |launch| launch, &Lab::new(), Size::Small);
 }
 
 #[test]
@@ -170,5 +185,10 @@ fn and_where_checkpoints_go_by_way_of_memory() {
     let lab = Lab::new();
     let memory = Disk::at(lab.path("memory"), "huge=always,size=400m");
     let prepare = |launch: Launch| launch.env("SELFDUMP_STAGING", memory.path());
-    survives_the_loss_of_power("data=writeback,noauto_da_alloc", prepare, &lab);
+    survives_the_loss_of_power("data=writeback,noauto_da_alloc", prepare, &lab, Size::Small);
+}
+
+#[test]
+fn and_where_checkpoints_build_on_each_other() {
+    survives_the_loss_of_power("data=writeback,noauto_da_alloc", |launch| launch, &Lab::new(), Size::Large);
 }

@@ -24,6 +24,9 @@ pub enum Outcome {
     Saved,
 }
 
+/// The memory of a large one.
+pub const MEBIBYTES: &str = "5";
+
 /// Longer than any attempt may take: two seconds for a question and for a dump, each with the second in which a late
 /// answer is still taken, and slack for a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(9);
@@ -41,8 +44,16 @@ pub struct Victim<'a> {
 impl<'a> Victim<'a> {
     /// One of two threads that keeps two checkpoints, so that each new one has an old one deleted.
     pub fn start(lab: &'a Lab, prepare: impl FnOnce(Launch) -> Launch) -> Victim<'a> {
-        let launch = lab.program("chain").arg("2").env("SELFDUMP_KEEP", "2").env("SELFDUMP_TIMEOUT", "2s");
-        let program = prepare(launch).start();
+        Victim::start_as(lab.program("chain").arg("2"), lab, prepare)
+    }
+
+    /// The same with so much memory that its checkpoints build on each other.
+    pub fn start_large(lab: &'a Lab, prepare: impl FnOnce(Launch) -> Launch) -> Victim<'a> {
+        Victim::start_as(lab.program("chain").args(["2", MEBIBYTES]), lab, prepare)
+    }
+
+    fn start_as(launch: Launch, lab: &'a Lab, prepare: impl FnOnce(Launch) -> Launch) -> Victim<'a> {
+        let program = prepare(launch.env("SELFDUMP_KEEP", "2").env("SELFDUMP_TIMEOUT", "2s")).start();
         program.wait_for("ready");
         for number in 1..=3 {
             program.signal(USR2);

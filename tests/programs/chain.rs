@@ -11,12 +11,17 @@ use std::time::Duration;
 
 fn main() -> Result<(), selfdump::Error> {
     let threads: u64 = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(1);
+    let memory: Option<usize> = std::env::args().nth(2).and_then(|argument| argument.parse().ok());
     let handle = selfdump::install()?;
     handle.on_restore(|restored| {
         say(&format!("restored {} generation {}", restored.id, restored.generation))
     })?;
     say(&format!("ready {}", std::process::id()));
-    let file = std::env::args().nth(2).map(|path| Arc::new(File::create(path).expect("a file")));
+    let _memory = memory.map(|mebibytes| std::hint::black_box(vec![7_u8; mebibytes << 20]));
+    let file = std::env::args()
+        .nth(2)
+        .filter(|_| memory.is_none())
+        .map(|path| Arc::new(File::create(path).expect("a file")));
     for thread in 1..threads {
         let file = file.clone();
         std::thread::spawn(move || run(thread, file.as_deref()));

@@ -34,6 +34,7 @@ mod guard;
 mod guest;
 mod handler;
 mod hooks;
+mod incremental;
 mod insight;
 mod lazy;
 mod leaving;

@@ -14,6 +14,9 @@ pub fn print(entry: &Entry, manifest: &Manifest) {
     line("program", &format!("{} (selfdump {})", program.executable, program.selfdump));
     line("life", &generation(manifest.generation()));
     line("size", &size(manifest));
+    if let Some(oldest) = manifest.chain.first() {
+        line("builds on", &builds_on(&oldest.id, manifest));
+    }
     line("pause", &pause(stats));
     if manifest.staged != Staged::Disk {
         line("by way of", &manifest.staged.to_string());
@@ -45,6 +48,14 @@ fn size(manifest: &Manifest) -> String {
         count => format!("; {count} files copied"),
     };
     format!("{}, {pages_written} of {pages_scanned} pages written{copies}", manifest.size())
+}
+
+fn builds_on(oldest: &str, manifest: &Manifest) -> String {
+    let levels = match manifest.chain.len() {
+        1 => oldest.to_owned(),
+        count => format!("{oldest} and {} after it", count - 1),
+    };
+    format!("{levels}: {} that they have in common", manifest.shared())
 }
 
 fn pause(stats: &DumpStats) -> String {

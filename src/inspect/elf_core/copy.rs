@@ -8,16 +8,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::segments::{PAGE_SIZE, Segments};
+use super::segments::Segments;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
 use crate::image::contents::{Contents, Stretch};
+use crate::sys::sparse;
 
 /// What is read at once: little enough to be in the processor's cache when it is written.
 const BLOCK: usize = 256 << 10;
-
-const PAGE: usize = PAGE_SIZE as usize;
-const ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// Writes all of a core, which is going to be at `path`. How much that was, without holes.
 pub(super) fn all(
@@ -92,7 +90,7 @@ impl Copy<'_> {
             let block = &mut self.block[..left.min(BLOCK as u64) as usize];
             read(source, path, offset, block)?;
             self.written +=
-                write_without_zeros(self.to, block, at).map_err(|error| write_error(self.path, error))?;
+                sparse::write_at(self.to, block, at).map_err(|error| write_error(self.path, error))?;
             let size = block.len() as u64;
             (left, offset, at) = (left - size, offset + size, at + size);
             self.done += size;
@@ -117,42 +115,4 @@ pub(super) fn read(file: &File, path: &Path, offset: u64, into: &mut [u8]) -> Re
         }
         _ => Error::io("read", path, error),
     })
-}
-
-/// Writes pages that aren't all zeros, neighbours at once. How much that was.
-fn write_without_zeros(to: &File, block: &[u8], at: u64) -> io::Result<u64> {
-    let is_zero = |page: &[u8]| page == &ZEROS[..page.len()];
-    let (mut begin, mut written) = (0, 0);
-    while begin < block.len() {
-        let mut pages = block[begin..].chunks(PAGE);
-        let zero = is_zero(&block[begin..block.len().min(begin + PAGE)]);
-        let count = pages.by_ref().take_while(|page| is_zero(page) == zero).count();
-        let end = block.len().min(begin + count * PAGE);
-        if !zero {
-            to.write_all_at(&block[begin..end], at + begin as u64)?;
-            written += (end - begin) as u64;
-        }
-        begin = end;
-    }
-    Ok(written)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_zeros_are_left_out_and_all_else_is_where_it_was() {
-        let file = tempfile::tempfile().unwrap();
-        let mut block = vec![0; 6 * PAGE + 100];
-        for at in [PAGE + 7, 2 * PAGE, 4 * PAGE + 4095, 6 * PAGE + 99] {
-            block[at] = 1;
-        }
-        file.set_len((block.len() + PAGE) as u64).unwrap();
-        let written = write_without_zeros(&file, &block, PAGE_SIZE).unwrap();
-        assert_eq!(written, 3 * PAGE_SIZE + 100);
-        let mut found = vec![1; block.len()];
-        file.read_exact_at(&mut found, PAGE_SIZE).unwrap();
-        assert_eq!(found, block);
-    }
 }

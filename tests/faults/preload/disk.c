@@ -122,6 +122,16 @@ ssize_t read(int fd, void *buffer, size_t size)
 	MEET(-1, REAL(read)(fd, buffer, size), "read", 0, path, "");
 }
 
+#define PREAD(name)                                                                                                    \
+	ssize_t name(int fd, void *buffer, size_t size, off64_t at)                                                    \
+	{                                                                                                              \
+		char path[PATH_MAX];                                                                                   \
+		path_of(fd, path);                                                                                     \
+		MEET(-1, REAL(name)(fd, buffer, size, at), "read", 0, path, "");                                       \
+	}
+PREAD(pread)
+PREAD(pread64)
+
 ssize_t write(int fd, const void *buffer, size_t size)
 {
 	char path[PATH_MAX];
@@ -138,6 +148,23 @@ ssize_t write(int fd, const void *buffer, size_t size)
 		die();
 	return written;
 }
+
+#define PWRITE(name)                                                                                                   \
+	ssize_t name(int fd, const void *buffer, size_t size, off64_t at)                                              \
+	{                                                                                                              \
+		char path[PATH_MAX];                                                                                   \
+		ssize_t written;                                                                                       \
+		path_of(fd, path);                                                                                     \
+		enum fate fate = fate_of("write", 1, path, "");                                                        \
+		if (fate == FAILS)                                                                                     \
+			return -1;                                                                                     \
+		written = REAL(name)(fd, buffer, fate == IS_SHORT && size > 1 ? size / 2 : size, at);                  \
+		if (fate == DIES_AFTERWARDS)                                                                           \
+			die();                                                                                         \
+		return written;                                                                                        \
+	}
+PWRITE(pwrite)
+PWRITE(pwrite64)
 
 ssize_t writev(int fd, const struct iovec *parts, int count)
 {
@@ -212,6 +239,14 @@ int unlinkat(int folder, const char *name, int flags)
 int symlink(const char *target, const char *path)
 {
 	MEET(-1, REAL(symlink)(target, path), "symlink", 1, path, "");
+}
+
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags)
+{
+	char path[PATH_MAX];
+
+	absolute(to_folder, to, path);
+	MEET(-1, REAL(linkat)(from_folder, from, to_folder, to, flags), "link", 1, path, "");
 }
 
 int rename(const char *from, const char *to)
