@@ -18,12 +18,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::compression::Compression;
 use crate::config::Settings;
 use crate::criu::{self, DumpOptions, Dumped, Version, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, MappedFile, Needs, NetworkLock, Process};
 use crate::image;
 use crate::report::{Cause, Checkpoint, Outcome, Report, Restored, Staged};
+use crate::store::compressed::Compressing;
 use crate::store::draft::{self, Draft};
 use crate::store::filling;
 use crate::store::handover;
@@ -315,7 +317,7 @@ fn save(
     let recipients = &subject.settings.encrypt_to;
     let files = match subject.settings.encrypts() {
         true => draft.encrypt(recipients, cause).map(|()| Vec::new())?,
-        false => draft.bring_home()?,
+        false => draft.bring_home(compressing(subject, &answer).as_ref())?,
     };
     let executable = procfs::executable(subject.life.pid).unwrap_or_default();
     let manifest = Manifest {
@@ -361,6 +363,16 @@ fn save(
         staged: manifest.staged,
         processes,
     })
+}
+
+/// How pages are compressed, where that is wanted. What a service has made stays as it is.
+fn compressing(subject: &Subject, answer: &Answer) -> Option<Compressing> {
+    match subject.settings.compress {
+        Compression::Zstd { level } if answer.by_worker => {
+            Some(Compressing { level, holds_pages: image::delta::holds_pages })
+        }
+        _ => None,
+    }
 }
 
 /// Adds which files they were, which the images don't have. What lost its name since then stays without.

@@ -112,6 +112,7 @@ mod report;
 
 pub mod metrics;
 
+mod compression;
 mod encryption;
 
 mod config;
@@ -149,6 +150,7 @@ pub mod auto;
 pub mod fuzzing;
 
 pub use agent::{Asked, Hold, generation};
+pub use compression::Compression;
 pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule, Staging};
 pub use encryption::{Identities, Recipient};
 pub use error::{CriuFailure, Error, ErrorKind};

@@ -44,6 +44,7 @@ def install(
     encrypt_to: Optional[Iterable[str]] = None,
     staging: Optional[_Path] = None,
     incremental: Optional[bool] = None,
+    compress: Optional[str] = None,
     metrics_textfile: Optional[_Path] = None,
     on_panic: Optional[bool] = None,
     on_fatal_signal: Optional[bool] = None,
@@ -83,6 +84,7 @@ def install(
     :param staging: ``"auto"``, or a folder in memory: where CRIU writes while the program stands still, from where it is
         moved to the store afterwards (``"off"``: to the store).
     :param incremental: whether memory that is as it was at the checkpoint before is stored with that one alone (yes).
+    :param compress: ``"zstd"`` or ``"zstd:LEVEL"``: pages of memory are compressed when the script runs again (``"off"``).
     :param metrics_textfile: a file that is written for node_exporter's textfile collector, ``/…/app.prom`` (none).
     :param on_panic: a forensic checkpoint at each panic of selfdump's own Rust code. ``on_exception`` is Python's.
     :param on_fatal_signal: a forensic checkpoint at SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, of extensions mostly.
@@ -115,6 +117,7 @@ def install(
         "encrypt_to": encrypt_to,
         "staging": staging,
         "incremental": incremental,
+        "compress": compress,
         "metrics_textfile": metrics_textfile,
         "on_panic": on_panic,
         "on_fatal_signal": on_fatal_signal,

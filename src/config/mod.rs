@@ -23,6 +23,7 @@ pub(crate) use schedule::Timing;
 pub(crate) use settings::{Settings, environment, for_commands, name_of};
 pub use staging::Staging;
 
+use crate::compression::Compression;
 use crate::encryption::Recipient;
 use crate::frozen::Bytes;
 use crate::report::Checkpoint;
@@ -58,6 +59,7 @@ pub struct Config {
     encrypt_to: Option<Vec<Recipient>>,
     staging: Option<Staging>,
     incremental: Option<bool>,
+    compress: Option<Compression>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     metrics_textfile: Option<PathBuf>,
@@ -298,6 +300,21 @@ impl Config {
     /// out by comparing them when the program runs again, so the pause is the same.
     pub fn incremental(mut self, on: bool) -> Config {
         self.incremental = Some(on);
+        self
+    }
+
+    /// How pages of memory are stored: as they are, or compressed when the program runs again, which takes a processor for
+    /// longer and less room on the disk. A restore decompresses them first, into memory where there is room. It takes the
+    /// feature `compress`, and has no effect on checkpoints that are encrypted or made by a service.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// selfdump::Config::new().compress(selfdump::Compression::ZSTD).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compress(mut self, compression: Compression) -> Config {
+        self.compress = Some(compression);
         self
     }
 

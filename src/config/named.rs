@@ -51,6 +51,7 @@ impl Config {
             "encrypt_to" => self.encrypt_to = Some(values::recipients(&variable, value)?),
             "staging" => read(&mut self.staging, &variable, value)?,
             "incremental" => read(&mut self.incremental, &variable, value)?,
+            "compress" => read(&mut self.compress, &variable, value)?,
             "metrics_textfile" => self.metrics_textfile = Some(value.into()),
             "on_panic" => read(&mut self.on_panic, &variable, value)?,
             "on_fatal_signal" => read(&mut self.on_fatal_signal, &variable, value)?,
@@ -106,6 +107,7 @@ mod tests {
             "copy_limit" | "copy_open" => "2 MiB",
             "encrypt_to" => "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa",
             "staging" => "auto",
+            "compress" => "zstd",
             "keep_tcp" | "incremental" | "on_panic" | "on_fatal_signal" => "on",
             _ => "7",
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::values::{self, Fraction, Value, bad};
 use super::{Config, Exit, FilePattern, FileRule, Schedule, Staging, Timing};
+use crate::compression::Compression;
 use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
@@ -34,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) encrypt_to: Vec<Recipient>,
     pub(crate) staging: Staging,
     pub(crate) incremental: bool,
+    pub(crate) compress: Compression,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
     pub(crate) metrics_textfile: Option<PathBuf>,
@@ -118,6 +120,7 @@ impl Config {
             },
             staging: checked_staging(variables.or(self.staging, "SELFDUMP_STAGING")?.unwrap_or_default())?,
             incremental: variables.or(self.incremental, "SELFDUMP_INCREMENTAL")?.unwrap_or(true),
+            compress: variables.or(self.compress, "SELFDUMP_COMPRESS")?.unwrap_or_default().checked()?,
             on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
             on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
             metrics_textfile: textfile.map(checked_textfile).transpose()?,

@@ -57,6 +57,7 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().staging(Staging::Auto), &[("SELFDUMP_STAGING", "auto")]),
         (new().staging(Staging::Folder("/mnt/huge".into())), &[("SELFDUMP_STAGING", "/mnt/huge")]),
         (new().incremental(false), &[("SELFDUMP_INCREMENTAL", "off")]),
+        (new().compress(Compression::Zstd { level: 7 }), &[("SELFDUMP_COMPRESS", "zstd:7")]),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
         (new().on_fatal_signal(true), &[("SELFDUMP_ON_FATAL_SIGNAL", "1")]),
         (

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{FilePattern, FileRule, Staging};
+use crate::compression::Compression;
 use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
@@ -132,6 +133,14 @@ impl Value for Bytes {
 
     fn parse(text: &str) -> Option<Bytes> {
         text.parse().ok()
+    }
+}
+
+impl Value for Compression {
+    const FORM: &'static str = "off, zstd, or zstd:LEVEL with a level from 1 to 19";
+
+    fn parse(text: &str) -> Option<Compression> {
+        Compression::parse(text)
     }
 }
 

@@ -21,6 +21,7 @@ use super::kind::{Image, Kind, pages_id};
 use super::memory::{self, IN_PARENT, PAGE_SIZE, PRESENT};
 use super::pagemap::Pagemap;
 use super::pages::{PagePlace, PageRun, Pages};
+use crate::compression;
 use crate::error::{Error, Result};
 use crate::frozen::Bytes;
 use crate::sys::sparse;
@@ -49,9 +50,9 @@ pub(crate) struct Delta {
     pub(crate) shared: Vec<Shared>,
 }
 
-/// Whether a file of the images holds pages.
+/// Whether a file of the images holds pages, compressed or as they are.
 pub(crate) fn holds_pages(name: &str) -> bool {
-    pages_id(name).is_some()
+    pages_id(compression::plain(name).unwrap_or(name)).is_some()
 }
 
 /// Whether one says which pages there are.
@@ -121,7 +122,7 @@ struct Comparison<'a> {
     /// Addresses of which CRIU reads the pages from the images themselves, whatever is said of them.
     barred: Vec<Range<u64>>,
     /// The files that were opened below.
-    files: BTreeMap<Arc<Path>, Option<File>>,
+    files: BTreeMap<Arc<Path>, Option<compression::Pages>>,
     blocks: [Vec<u8>; 2],
     pagemap: Pagemap,
     stored: u64,
@@ -190,10 +191,11 @@ impl<'a> Comparison<'a> {
             pages
                 .and_then(|pages| pages.read_exact_at(now, offset + passed))
                 .map_err(|source| Error::io("read", self.pages.file(), source))?;
-            let opened = self.files.entry(Arc::clone(file)).or_insert_with(|| File::open(file).ok());
+            let opened =
+                self.files.entry(Arc::clone(file)).or_insert_with(|| compression::Pages::open(file).ok());
             // What can't be read can't be built on.
             let is_there =
-                opened.as_ref().is_some_and(|opened| opened.read_exact_at(before, at + passed).is_ok());
+                opened.as_mut().is_some_and(|opened| opened.read_exact_at(before, at + passed).is_ok());
             match is_there {
                 true => self.block(run, start, offset + passed, (file, at + passed), length),
                 false => self.changed(run, start..start + length, offset + passed),

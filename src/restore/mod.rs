@@ -276,7 +276,7 @@ pub fn has_ended(entry: &Entry) -> Result<bool> {
 /// meets. Files are then as they were before.
 pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     let verification = Verification::begin(entry)?;
-    // What is decrypted goes when CRIU is done with it.
+    // What it is opened to goes when CRIU is done with it.
     let entry = &entry.open(&options.identities)?;
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
     if !options.trust {
@@ -409,7 +409,7 @@ fn resized(entry: &Entry, images: PathBuf, kept: &BTreeMap<PathBuf, Bytes>, work
     }
     let images = images.canonicalize().map_err(|source| Error::io("find", &images, source))?;
     // They are no more to be read by others than those that they were made from.
-    let beside = if entry.is_encrypted() { entry.contents()? } else { work };
+    let beside = if entry.is_opened_elsewhere() { entry.contents()? } else { work };
     let resized = beside.join("resized");
     image::with_sizes(&images, &resized, kept)?;
     Ok(resized)

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::encrypted::Decrypted;
 use super::layout;
 use super::manifest::Manifest;
+use super::opened::Opened;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A committed checkpoint that was found.
@@ -18,8 +18,8 @@ pub struct Entry {
     pub path: PathBuf,
     /// Its account of itself, or why that can't be read.
     pub manifest: Result<Manifest>,
-    /// What was decrypted of it, by [`Entry::open`].
-    pub(crate) decrypted: Option<Arc<Decrypted>>,
+    /// Where it was opened to, by [`Entry::open`].
+    pub(crate) opened: Option<Arc<Opened>>,
 }
 
 impl Entry {
@@ -87,7 +87,7 @@ pub fn find(store: &Path, target: Option<&Path>) -> Result<Vec<Entry>> {
         Found::Draft(_) => None,
     });
     let mut entries: Vec<Entry> =
-        checkpoints.map(|path| Entry { manifest: Manifest::read(&path), path, decrypted: None }).collect();
+        checkpoints.map(|path| Entry { manifest: Manifest::read(&path), path, opened: None }).collect();
     newest_first(&mut entries);
     Ok(entries)
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::draft::{self, Draft};
 use super::manifest::{Head, Level, Manifest, PagesFile, damaged_file};
 use super::{layout, staged};
+use crate::compression::{self, Pages};
 use crate::error::{Error, Result};
 use crate::frozen::Bytes;
 use crate::sys::disk;
@@ -135,6 +136,11 @@ fn in_its_level(file: &Path) -> PathBuf {
     names.into_iter().rev().collect()
 }
 
+/// Whether it is the one of this name, compressed or not.
+fn is_file(file: &PagesFile, name: &str) -> bool {
+    compression::plain(&file.path).unwrap_or(&file.path) == name
+}
+
 /// The folders of a chain of so many levels, in a checkpoint's.
 pub(super) fn folders(levels: usize) -> impl Iterator<Item = PathBuf> {
     let all = (1..=levels).map(layout::level);
@@ -155,17 +161,17 @@ pub(super) fn verify(checkpoint: &Path, manifest: &Manifest, meant: impl Fn(&Pat
     let list = checkpoint.join(layout::used());
     let failed = |source| Error::io("read", &list, source);
     let unreadable = || damaged_file(checkpoint, &layout::used(), "can't be understood");
-    let mut pages: Option<(&Path, Option<File>)> = None;
+    let mut pages: Option<(&Path, Option<Pages>)> = None;
     let mut block = Vec::new();
     for line in BufReader::new(File::open(&list).map_err(failed)?).lines() {
         let line = line.map_err(failed)?;
-        if let Some(file) = manifest.shared_files().find(|file| file.path == line) {
+        if let Some(file) = manifest.shared_files().find(|file| is_file(file, &line)) {
             let name = Path::new(&file.path);
-            let path = checkpoint.join(name);
-            let open = meant(name).then(|| File::open(&path));
+            let path = checkpoint.join(&line);
+            let open = meant(name).then(|| Pages::open(&path));
             pages = Some((name, open.transpose().map_err(|source| Error::io("open", &path, source))?));
         } else {
-            let (file, open) = pages.as_ref().ok_or_else(unreadable)?;
+            let (file, open) = pages.as_mut().ok_or_else(unreadable)?;
             let used = read_line(&line).ok_or_else(unreadable)?;
             if let Some(open) = open {
                 block.resize(used.length as usize, 0);
@@ -184,7 +190,7 @@ fn read_line(line: &str) -> Option<Used> {
     (words.next().is_none() && length <= LARGEST_RUN).then_some(Used { offset, length, xxh3_64 })
 }
 
-fn check(file: &File, used: Used, pages: &mut [u8]) -> Result<(), String> {
+fn check(file: &mut Pages, used: Used, pages: &mut [u8]) -> Result<(), String> {
     let place = format!("{} bytes from byte {} on", used.length, used.offset);
     match file.read_exact_at(pages, used.offset) {
         Err(error) => Err(format!("can't be read: {place}: {error}")),

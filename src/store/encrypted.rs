@@ -2,14 +2,12 @@
 //!
 //! What CRIU and the script for copies write goes into a folder for what is plain, which the draft leads them to by its
 //! link. When the program runs again, each file is encrypted into its place, and that folder goes. Only then the draft
-//! is committed. Reading is the other way round: [`Entry::open`] makes such a folder, and it goes with the last who has
-//! it.
+//! is committed. Reading is the other way round.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::path::{Component, Path};
+use std::sync::Once;
 
-use super::catalogue::Entry;
 use super::draft::Draft;
 use super::life::Life;
 use super::manifest::Manifest;
@@ -79,73 +77,12 @@ impl Draft {
     }
 }
 
-/// What was decrypted of a checkpoint. It goes with this value.
-#[derive(Debug)]
-pub(crate) struct Decrypted(Place);
-
-impl Decrypted {
-    fn folder(&self) -> &Path {
-        &self.0.folder
-    }
-}
-
-impl Drop for Decrypted {
-    fn drop(&mut self) {
-        if let Err(error) = staging::remove(self.folder()) {
-            log::warn!("what was decrypted is still there: {}", error.chain());
-        }
-    }
-}
-
-impl Entry {
-    /// The checkpoint with its contents in reach. What isn't encrypted is that already; what is gets decrypted, in memory
-    /// where there is room, and that goes when the last copy of the returned value is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Encrypted`] where none of the identities opens it, [`ErrorKind::Damaged`] where it isn't what was
-    /// encrypted.
-    pub fn open(&self, identities: &Identities) -> Result<Entry> {
-        let Ok(manifest) = &self.manifest else { return Ok(self.clone()) };
-        if !manifest.is_encrypted() || self.decrypted.is_some() {
-            return Ok(self.clone());
-        }
-        if identities.is_empty() {
-            return Err(takes_an_identity(manifest));
-        }
-        let (life, _) =
-            Life::of_this_process().map_err(|source| Error::os("read /proc about this process", source))?;
-        staging::sweep(&Staging::Off);
-        let folder = Decrypted(staging::anywhere(&life, manifest.size())?);
-        decrypt(&self.path, manifest, identities, folder.folder())?;
-        let mut manifest = manifest.clone();
-        if let Ok(text) = fs::read(folder.folder().join(layout::CAUSE)) {
-            manifest.cause = serde_json::from_slice(&text).unwrap_or(manifest.cause);
-        }
-        Ok(Entry { path: self.path.clone(), manifest: Ok(manifest), decrypted: Some(Arc::new(folder)) })
-    }
-
-    /// The folder in which `images/` and `files/` can be read, by other tools as well: the checkpoint's own, or where it
-    /// was decrypted to.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Encrypted`] where it is encrypted and was not opened.
-    pub fn contents(&self) -> Result<&Path> {
-        match (&self.decrypted, &self.manifest) {
-            (Some(decrypted), _) => Ok(decrypted.folder()),
-            (None, Ok(manifest)) if manifest.is_encrypted() => Err(takes_an_identity(manifest)),
-            (None, _) => Ok(&self.path),
-        }
-    }
-
-    /// The folder of its images.
-    pub(crate) fn images(&self) -> Result<PathBuf> {
-        Ok(self.contents()?.join(layout::IMAGES))
-    }
-}
-
-fn decrypt(checkpoint: &Path, manifest: &Manifest, identities: &Identities, to: &Path) -> Result<()> {
+pub(super) fn decrypt(
+    checkpoint: &Path,
+    manifest: &Manifest,
+    identities: &Identities,
+    to: &Path,
+) -> Result<()> {
     for name in staged::FOLDERS {
         let folder = to.join(name);
         disk::make_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
@@ -180,7 +117,7 @@ fn damaged(what: String) -> Error {
 /// Why somebody who has lost them need not look for a way around.
 const NO_WAY_AROUND: &str = "without one of the identities nobody can read it; there is no way around";
 
-fn takes_an_identity(manifest: &Manifest) -> Error {
+pub(super) fn takes_an_identity(manifest: &Manifest) -> Error {
     let what = format!("{} is encrypted to {}", manifest.id, manifest.encrypted_to.join(", "));
     Error::new(ErrorKind::Encrypted, what).with_hint(format!(
         "name the file with the identity of one of these: --identity FILE, or SELFDUMP_IDENTITY; {NO_WAY_AROUND}"

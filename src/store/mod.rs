@@ -6,6 +6,8 @@
 //! - [`draft`]: a checkpoint that is being written, and the rename that makes it one.
 //! - `copies`: the part of it in which copies of files are made.
 //! - `encrypted`: the part of it in which all is encrypted, and reading what was.
+//! - `compressed`: the part of it in which pages are compressed, and reading what was.
+//! - `opened`: a checkpoint with its contents in reach, however they are stored.
 //! - `staged`: the part of it in which all is written in memory first.
 //! - [`staging`]: folders in memory for either, and for what can be read of what is encrypted.
 //! - `chain`: the part of it that is unchanged since earlier checkpoints, and the same files as theirs.
@@ -25,6 +27,7 @@
 
 pub(crate) mod catalogue;
 pub(crate) mod chain;
+pub(crate) mod compressed;
 mod copies;
 pub(crate) mod draft;
 mod encrypted;
@@ -35,6 +38,7 @@ pub(crate) mod layout;
 pub(crate) mod life;
 pub mod listing;
 pub(crate) mod manifest;
+mod opened;
 pub mod prune;
 pub(crate) mod retention;
 pub(crate) mod room;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::compressed::Compressing;
 use super::draft::Draft;
 use super::layout;
 use super::life::Life;
@@ -100,11 +101,26 @@ impl Draft {
         staging::remove(&place.folder)
     }
 
-    /// Moves what was written apart into the draft, and describes it; nothing where all is there already.
-    pub(crate) fn bring_home(&self) -> Result<Vec<FileEntry>> {
-        let Some(place) = &self.written else { return Ok(Vec::new()) };
+    /// Moves what was written apart into the draft, and describes it; nothing where all is there already. Pages are
+    /// compressed where that is wanted.
+    pub(crate) fn bring_home(&self, wanted: Option<&Compressing>) -> Result<Vec<FileEntry>> {
+        let described = self.written.as_ref().map(|place| self.move_home(place, wanted)).transpose()?;
+        if let Some(wanted) = wanted {
+            let files = files_in(&self.home())?;
+            files
+                .iter()
+                .filter(|file| wanted.concerns(file))
+                .try_for_each(|file| wanted.carry(file, file))?;
+        }
+        Ok(described.unwrap_or_default())
+    }
+
+    fn move_home(&self, place: &Place, wanted: Option<&Compressing>) -> Result<Vec<FileEntry>> {
         let mut described = Vec::new();
         self.bring(place, |from, to| {
+            if let Some(wanted) = wanted.filter(|wanted| wanted.concerns(from)) {
+                return wanted.carry(from, to);
+            }
             let (size, hash) = move_file(from, to).map_err(|source| Error::io("write", to, source))?;
             let name = to.strip_prefix(self.folder()).unwrap_or(to);
             described.push(manifest::entry(name, size, &hash));
@@ -122,26 +138,36 @@ pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Moves a file to where none is yet, on another file system; its size and checksum.
 fn move_file(from: &Path, to: &Path) -> io::Result<(Bytes, Xxh3)> {
-    let mut source = File::options().read(true).write(true).open(from)?;
     let target = disk::create_private(to)?;
-    let (mut hash, mut size, mut block) = (Xxh3::new(), 0, vec![0; BLOCK]);
+    let mut hash = Xxh3::new();
+    let size = consume(from, |read, at| {
+        hash.update(read);
+        sparse::write_at(&target, read, at)?;
+        // The disk has something to do while the next block is read.
+        disk::send_off(&target, at, read.len() as u64);
+        Ok(())
+    })?;
+    // The end of it may be a hole.
+    target.set_len(size)?;
+    Ok((Bytes(size), hash))
+}
+
+/// Reads a file block by block, each with the place where it begins, and gives back what was read; its size. It is gone
+/// afterwards.
+pub(super) fn consume(from: &Path, mut carry: impl FnMut(&[u8], u64) -> io::Result<()>) -> io::Result<u64> {
+    let mut source = File::options().read(true).write(true).open(from)?;
+    let (mut size, mut block) = (0, vec![0; BLOCK]);
     loop {
         let count = fill(&mut source, &mut block)?;
         if count == 0 {
             break;
         }
-        let read = &block[..count];
-        hash.update(read);
-        sparse::write_at(&target, read, size)?;
-        // The disk has something to do while the next block is read.
-        disk::send_off(&target, size, count as u64);
+        carry(&block[..count], size)?;
         disk::give_back(&source, size, count as u64);
         size += count as u64;
     }
-    // The end of it may be a hole.
-    target.set_len(size)?;
     fs::remove_file(from)?;
-    Ok((Bytes(size), hash))
+    Ok(size)
 }
 
 /// Reads as much as there is; less than a block only at the end.

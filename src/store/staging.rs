@@ -192,7 +192,7 @@ pub(super) fn anywhere(life: &Life, room: Bytes) -> Result<Place> {
     }
     let temporary = std::env::temp_dir();
     log::warn!(
-        "there is no room in memory for {room}: what is decrypted lies in {} until it isn't needed any more",
+        "there is no room in memory for {room}: what is to be read of it lies in {} until it isn't needed any more",
         temporary.display()
     );
     make(&temporary, life)

@@ -176,7 +176,7 @@ mod tests {
         let made = |number: u64| {
             let path = folder.path().join(format!("4711-99/{number:06}"));
             fs::create_dir_all(&path).unwrap();
-            Entry { manifest: Manifest::read(&path), path, decrypted: None }
+            Entry { manifest: Manifest::read(&path), path, opened: None }
         };
         let (first, second) = (made(1), made(2));
         assert!(!place.is_behind(&first) && place.predecessor.is_none());

@@ -106,6 +106,54 @@ fn so_it_is_with_shared_memory_and_with_a_child_that_shares_pages_with_its_paren
     every_one_comes_back(&Lab::new(), &["child"]);
 }
 
+fn compressed(launch: Launch) -> Launch {
+    launch.env("SELFDUMP_COMPRESS", "zstd")
+}
+
+fn pages_of(checkpoint: &Path) -> Vec<String> {
+    let files = manifest(checkpoint)["files"].as_array().unwrap().clone();
+    let paths = files.into_iter().map(|file| file["path"].as_str().unwrap().to_owned());
+    paths.filter(|path| path.contains("pages-")).collect()
+}
+
+#[test]
+fn so_it_is_with_pages_that_are_compressed_and_with_some_that_are_and_some_that_are_not() {
+    let lab = Lab::new();
+    let program = ready(compressed(changer(&lab, 16)));
+    let first = [saves(&lab, &program, 1), saves(&lab, &program, 2)];
+    program.crash();
+    assert!(first.iter().flat_map(|it| pages_of(it)).all(|path| path.ends_with(".img.zst")));
+    assert!(first.iter().all(|checkpoint| is_good(&lab, checkpoint)));
+    // The settings of the restorer's environment aren't the program's, which compresses on.
+    let back = comes_back(&lab, &first[1], 1);
+    back.program.signal(USR2);
+    let third = lab.wait_for_checkpoint(3);
+    back.program.crash();
+    assert_eq!((levels(&third), is_good(&lab, &third)), (2, true));
+    for (step, checkpoint) in [(0, &first[0]), (1, &first[1])] {
+        comes_back(&lab, checkpoint, step).program.crash();
+    }
+    let lies_about = fs::read_dir(lab.path("")).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(!lies_about.into_iter().any(|name| name.to_string_lossy().starts_with("selfdump-plain")));
+}
+
+#[test]
+fn a_page_that_is_damaged_where_it_is_compressed_takes_the_checkpoints_that_use_it() {
+    let lab = Lab::new();
+    let checkpoints = chain(&lab, compressed(changer(&lab, 16)), 3);
+    let file = checkpoints[0].join(&pages_of(&checkpoints[0])[0]);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0xee);
+    fs::write(&file, bytes).unwrap();
+    for checkpoint in &checkpoints {
+        let said = lab.run(["verify".as_ref(), checkpoint.as_os_str()]);
+        let text =
+            String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+        assert!(!said.status.success() && text.contains("pages-1.img"), "{text}");
+    }
+}
+
 #[test]
 fn whichever_is_deleted_the_others_are_as_they_were() {
     let lab = Lab::new();
