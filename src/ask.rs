@@ -219,6 +219,7 @@ mod tests {
             size_bytes: None,
             frozen_us: None,
             staged: None,
+            pause_budget: None,
             error: None,
         });
         std::fs::write(folder.path().join(layout::STATUS), serde_json::to_vec(&status).unwrap()).unwrap();

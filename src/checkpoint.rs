@@ -1,16 +1,18 @@
 //! The sentence: look what CRIU has to be told, begin a draft, have it filled, commit it.
 //!
 //! ```text
-//! needs ─▶ draft ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ reduce ─▶ encrypt or move ─▶ manifest ─▶ commit ─▶ prune
-//!                                            ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
-//!                                            └─ failed   ─▶ discard the draft
+//! needs ─▶ draft ─▶ ahead ─▶ copies ─▶ space ─▶ dump ─┬─ Original ─▶ reduce ─▶ encrypt or move ─▶ manifest ─▶ commit ─▶ prune
+//!                                                     ├─ Restored ─▶ forget the draft, begin a new life, touch nothing
+//!                                                     └─ failed   ─▶ discard the draft
 //! ```
 //!
 //! [`Dumped`] is matched in one place, [`attempt`]: everything after the dump runs in both processes, and
 //! only there is it decided which of them may change the store.
 
+mod ahead;
 mod copies;
 mod incremental;
+mod rounds;
 mod script;
 mod staging;
 
@@ -24,7 +26,7 @@ use crate::criu::{self, DumpOptions, Dumped, Version, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, MappedFile, Needs, NetworkLock, Process};
 use crate::image;
-use crate::report::{Cause, Checkpoint, Outcome, Report, Restored, Staged};
+use crate::report::{Cause, Checkpoint, Outcome, PauseBudget, Report, Restored, Staged};
 use crate::store::compressed::Compressing;
 use crate::store::draft::{self, Draft};
 use crate::store::filling;
@@ -35,6 +37,7 @@ use crate::store::manifest::{Criu, FORMAT_VERSION, Manifest, Program};
 use crate::store::retention::Keep;
 use crate::store::runtime;
 use crate::sys::{self, crash, procfs};
+use ahead::Pauses;
 use copies::Copies;
 use staging::Tree;
 
@@ -49,6 +52,8 @@ pub(crate) struct Subject {
     pub(crate) life: Life,
     /// CRIUs that turned out to be too old for this kernel; they are not tried again.
     unfit: Vec<Way>,
+    /// What its pauses have been made of.
+    pauses: Pauses,
 }
 
 impl Subject {
@@ -56,12 +61,13 @@ impl Subject {
         let (life, instance) =
             Life::of_this_process().map_err(|source| Error::os("read /proc about this process", source))?;
         let instance = Instance::new(&settings.dir, &settings.name, instance);
-        Ok(Subject { settings, instance, life, unfit: Vec::new() })
+        Ok(Subject { settings, instance, life, unfit: Vec::new(), pauses: Pauses::default() })
     }
 
     /// In the process that came back: it is a life of its own from here on. Returns the one before.
     fn begin_next_life(&mut self) -> Life {
         let next = self.life.next();
+        self.pauses = Pauses::default();
         std::mem::replace(&mut self.life, next)
     }
 
@@ -83,6 +89,7 @@ struct Order {
     keep_tcp: bool,
     copies: Option<Copies>,
     staged: Staged,
+    budget: Option<PauseBudget>,
 }
 
 /// What is known when CRIU has answered.
@@ -116,8 +123,10 @@ fn attempt(
     let needs = criu::needs()?;
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
     let mut draft = Draft::begin(&subject.instance, &subject.life)?;
+    let budget = ahead::write(subject, &mut draft, cause, &needs, &ways);
     let taken = SystemTime::now();
-    let dumped = order(subject, &mut draft, needs, cause, &ways)
+    let dumped = budget
+        .and_then(|budget| order(subject, &mut draft, needs, cause, &ways, budget))
         .and_then(|order| dump_as_ordered(subject, &mut draft, order, ways));
     thawed();
     match dumped {
@@ -196,7 +205,16 @@ fn come_back(before: &Life, now: &Life, (id, path): (String, PathBuf), taken: Sy
 }
 
 /// Works out what the dump is asked for, and looks whether there is room for all of it.
-fn order(subject: &Subject, draft: &mut Draft, needs: Needs, cause: &Cause, ways: &[Way]) -> Result<Order> {
+fn order(
+    subject: &Subject,
+    draft: &mut Draft,
+    needs: Needs,
+    cause: &Cause,
+    ways: &[Way],
+    budget: Option<PauseBudget>,
+) -> Result<Order> {
+    // The program has run on meanwhile.
+    let needs = if draft.levels() > 0 { criu::needs()? } else { needs };
     let tree = Tree::look();
     let staged = staging::prepare(subject, draft, cause, ways, tree)?;
     let room = beside_the_memory(draft, tree.memory)?;
@@ -208,7 +226,7 @@ fn order(subject: &Subject, draft: &mut Draft, needs: Needs, cause: &Cause, ways
     // by nft it makes some even where there is no connection.
     let keep_tcp = subject.settings.keep_tcp && needs.tcp_established;
     let network_lock = if keep_tcp { needs.network_lock } else { NetworkLock::Skip };
-    Ok(Order { needs: Needs { file_locks, network_lock, ..needs }, keep_tcp, copies, staged })
+    Ok(Order { needs: Needs { file_locks, network_lock, ..needs }, keep_tcp, copies, staged, budget })
 }
 
 /// The same for what didn't fit into memory after all: it goes to the disk.
@@ -262,7 +280,7 @@ fn dump_as_ordered(
 }
 
 /// Has the program dumped by the first CRIU that is right for this machine. Returns twice.
-fn dump(subject: &mut Subject, draft: &Draft, order: &Order, ways: Vec<Way>) -> Result<Answer> {
+fn dump(subject: &mut Subject, draft: &mut Draft, order: &Order, ways: Vec<Way>) -> Result<Answer> {
     let (unfit, fit): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| subject.unfit.contains(way));
     // Where none is left, one may have been put right since.
     let mut untried = if fit.is_empty() { unfit } else { fit }.into_iter().peekable();
@@ -285,6 +303,9 @@ fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result
     let peer = connection.peer();
     let mut options = DumpOptions::new(draft.link(), order.needs.clone());
     options.tcp_close &= !order.keep_tcp;
+    options.parent = draft.last_level();
+    // CRIU asks the kernel which pages have changed only where it is to track them.
+    options.track_memory = options.parent.is_some();
     let copied = match &order.copies {
         Some(copies) => copies.ask(&connection, draft, &mut options)?,
         None => false,
@@ -299,7 +320,7 @@ fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result
 
 /// Turns the images into a checkpoint. Only in the process that goes on.
 fn save(
-    subject: &Subject,
+    subject: &mut Subject,
     draft: &Draft,
     cause: &Cause,
     order: Order,
@@ -308,6 +329,7 @@ fn save(
 ) -> Result<Checkpoint> {
     let images = draft.images();
     let stats = image::dump_stats(&images).map_err(unreadable)?;
+    let pause_budget = ahead::account(subject, draft, order.budget, &stats);
     let processes = identified(image::processes(&images).map_err(unreadable)?, taken);
     let copies = match &order.copies {
         Some(copies) if answer.copied => copies.made(draft, &processes)?,
@@ -346,6 +368,7 @@ fn save(
         parent: None,
         chain,
         staged: order.staged,
+        pause_budget,
         encrypted_to: recipients.iter().map(ToString::to_string).collect(),
     };
     let (path, manifest) = draft.commit(manifest)?;
@@ -361,6 +384,7 @@ fn save(
         path,
         taken,
         staged: manifest.staged,
+        budget: manifest.pause_budget,
         processes,
     })
 }

@@ -94,7 +94,7 @@ pub struct Process {
     pub threads: Vec<i32>,
     /// The number of its memory mappings.
     pub mappings: u64,
-    /// Private pages of its memory that are in the images.
+    /// Private pages of its memory that are in the images, and in what was written ahead of them.
     pub memory_bytes: Bytes,
     /// What it had open, by descriptor number.
     pub descriptors: Vec<Descriptor>,
@@ -256,6 +256,13 @@ pub struct DumpStats {
     pub pages_written: u64,
 }
 
+impl DumpStats {
+    /// The longest that any thread can have stood still: from when the first was stopped until all ran again.
+    pub fn pause(&self) -> Duration {
+        self.freezing + self.frozen
+    }
+}
+
 /// What CRIU has to be told about a program: at its dump, and again at its restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -334,6 +341,22 @@ pub(crate) mod micros {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_micros)
+    }
+
+    /// The same for one that may be missing.
+    pub(crate) mod optional {
+        use super::{Deserialize, Deserializer, Duration, Serializer};
+
+        pub(crate) fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+            match value {
+                Some(value) => super::serialize(value, to),
+                None => to.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::<u64>::deserialize(from)?.map(Duration::from_micros))
+        }
     }
 }
 

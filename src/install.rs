@@ -131,6 +131,11 @@ fn replace(before: &mut Option<Installed>, settings: Settings, by: By) -> Result
         process::fill_the_streams()
             .map_err(|source| Error::os("open /dev/null for a missing stream", source))?;
     }
+    if !settings.huge_pages {
+        if let Err(error) = process::refuse_huge_pages() {
+            log::warn!("the kernel goes on giving the program huge pages: {error}");
+        }
+    }
     let shared = Shared::new().map_err(|source| Error::os("make a pipe", source))?;
     let shared: &'static Shared = Box::leak(Box::new(shared));
     // The signals pass to the new agent before the old one ends: at no moment would one of them end the program.

@@ -157,7 +157,7 @@ pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};
 pub use metrics::Metrics;
-pub use report::{Cause, Checkpoint, Outcome, Report, Restored, Staged};
+pub use report::{Cause, Checkpoint, Outcome, PauseBudget, Report, Restored, Staged};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};
 pub use store::{listing, prune};

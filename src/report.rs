@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::frozen::{Bytes, DumpStats};
+use crate::frozen::{Bytes, DumpStats, micros};
 use crate::sys;
 
 /// Why a checkpoint was taken.
@@ -150,6 +150,60 @@ impl fmt::Display for Staged {
     }
 }
 
+/// What was done to keep a pause under a limit ([`Config::max_pause`](crate::Config::max_pause)), and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PauseBudget {
+    /// The limit.
+    #[serde(rename = "limit_us", with = "micros")]
+    pub limit: Duration,
+    /// How many times memory was written ahead.
+    pub rounds: u32,
+    /// How long the dump was expected to take when it was begun; none where nothing had been measured.
+    #[serde(
+        rename = "predicted_us",
+        with = "micros::optional",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub predicted: Option<Duration>,
+    /// The longest that the program stood still at once, for the dump or for a round.
+    #[serde(rename = "longest_us", with = "micros")]
+    pub longest: Duration,
+    /// Why no memory was written ahead, where it wasn't though the limit asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+}
+
+impl PauseBudget {
+    /// With a limit, and nothing done yet.
+    pub(crate) fn of(limit: Duration) -> PauseBudget {
+        PauseBudget { limit, rounds: 0, predicted: None, longest: Duration::ZERO, why_not: None }
+    }
+
+    /// Whether the program never stood still for longer than the limit.
+    pub fn is_kept(&self) -> bool {
+        self.longest <= self.limit
+    }
+}
+
+impl fmt::Display for PauseBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+        write!(f, "{} of {} at most", in_ms(self.longest), in_ms(self.limit))?;
+        if let Some(predicted) = self.predicted {
+            write!(f, ", {} expected", in_ms(predicted))?;
+        }
+        match (self.rounds, &self.why_not) {
+            (_, Some(why)) => write!(f, "; not written ahead: {why}"),
+            (0, None) => Ok(()),
+            (1, None) => write!(f, "; written ahead once"),
+            (rounds, None) => write!(f, "; written ahead {rounds} times"),
+        }
+    }
+}
+
 /// A checkpoint that is on disk.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -166,6 +220,8 @@ pub struct Checkpoint {
     pub stats: DumpStats,
     /// Where CRIU wrote while the program stood still.
     pub staged: Staged,
+    /// What came of the limit for its pause, where there is one.
+    pub budget: Option<PauseBudget>,
     /// The ids of the processes in it, the program's own first.
     pub processes: Vec<i32>,
 }

@@ -136,6 +136,9 @@ fn print(status: &Status) {
     if last.saved {
         println!("  saved        {}", output::saved(last));
     }
+    if let Some(budget) = &last.pause_budget {
+        println!("  pause        {budget}");
+    }
     if let Some(staged) = last.staged.as_ref().filter(|staged| **staged != Staged::Disk) {
         println!("  written to   {staged}");
     }

@@ -45,6 +45,8 @@ def install(
     staging: Optional[_Path] = None,
     incremental: Optional[bool] = None,
     compress: Optional[str] = None,
+    max_pause: Optional[Duration] = None,
+    huge_pages: Optional[bool] = None,
     metrics_textfile: Optional[_Path] = None,
     on_panic: Optional[bool] = None,
     on_fatal_signal: Optional[bool] = None,
@@ -85,6 +87,10 @@ def install(
         moved to the store afterwards (``"off"``: to the store).
     :param incremental: whether memory that is as it was at the checkpoint before is stored with that one alone (yes).
     :param compress: ``"zstd"`` or ``"zstd:LEVEL"``: pages of memory are compressed when the script runs again (``"off"``).
+    :param max_pause: how long the program may stand still for a checkpoint, ``"50ms"`` or seconds: memory is written ahead
+        while it runs, where the kernel can tell which pages change (none).
+    :param huge_pages: ``False`` has the kernel give this process, and those that it starts, no transparent huge pages,
+        which stand in the way of ``max_pause`` (yes).
     :param metrics_textfile: a file that is written for node_exporter's textfile collector, ``/…/app.prom`` (none).
     :param on_panic: a forensic checkpoint at each panic of selfdump's own Rust code. ``on_exception`` is Python's.
     :param on_fatal_signal: a forensic checkpoint at SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, of extensions mostly.
@@ -118,6 +124,8 @@ def install(
         "staging": staging,
         "incremental": incremental,
         "compress": compress,
+        "max_pause": max_pause,
+        "huge_pages": huge_pages,
         "metrics_textfile": metrics_textfile,
         "on_panic": on_panic,
         "on_fatal_signal": on_fatal_signal,

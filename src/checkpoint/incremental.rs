@@ -10,7 +10,8 @@ use crate::image::delta::{self, Delta};
 use crate::report::Cause;
 use crate::store::chain::{Names, Used};
 use crate::store::draft::Draft;
-use crate::store::manifest::{Head, Level};
+use crate::store::head::Head;
+use crate::store::manifest::Level;
 
 /// How many levels may be below a checkpoint's images. Each has a restore read in one more place, and takes room again when the
 /// next is made of all of them (docs/performance.md).

@@ -71,6 +71,8 @@ pub(super) fn prepare(
     let is_by_worker = ways.iter().all(|way| matches!(way, Way::Worker(_)));
     let staging = match &settings.staging {
         _ if is_urgent(subject, cause) => &Staging::Off,
+        // What is left to be written builds on what is on the disk already, and is little.
+        _ if draft.levels() > 0 => &Staging::Off,
         Staging::Auto if !is_by_worker => &Staging::Off,
         staging => staging,
     };

@@ -60,6 +60,8 @@ pub struct Config {
     staging: Option<Staging>,
     incremental: Option<bool>,
     compress: Option<Compression>,
+    max_pause: Option<Duration>,
+    huge_pages: Option<bool>,
     on_panic: Option<bool>,
     on_fatal_signal: Option<bool>,
     metrics_textfile: Option<PathBuf>,
@@ -315,6 +317,31 @@ impl Config {
     /// ```
     pub fn compress(mut self, compression: Compression) -> Config {
         self.compress = Some(compression);
+        self
+    }
+
+    /// How long the program may stand still for a checkpoint. Where the kernel tells which pages have changed (soft-dirty),
+    /// the memory is written ahead while the program runs, in rounds, until what has changed since the last round can be
+    /// written in this time, or until another round would not help. The checkpoint is made in any case, and tells how
+    /// long it took. Without tracking the log says once what to expect instead.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// selfdump::Config::new().max_pause(std::time::Duration::from_millis(50)).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_pause(mut self, time: Duration) -> Config {
+        self.max_pause = Some(time);
+        self
+    }
+
+    /// Whether the program's memory may come to be in transparent huge pages. `false` asks the kernel for none from the
+    /// installation on, for this process and those that it starts (PR_SET_THP_DISABLE): one byte that is written to a huge
+    /// page makes all of it changed, so that [`max_pause`](Config::max_pause) gains little where a program writes here and
+    /// there. What is in huge pages already stays there.
+    pub fn huge_pages(mut self, on: bool) -> Config {
+        self.huge_pages = Some(on);
         self
     }
 

@@ -52,6 +52,8 @@ impl Config {
             "staging" => read(&mut self.staging, &variable, value)?,
             "incremental" => read(&mut self.incremental, &variable, value)?,
             "compress" => read(&mut self.compress, &variable, value)?,
+            "max_pause" => read(&mut self.max_pause, &variable, value)?,
+            "huge_pages" => read(&mut self.huge_pages, &variable, value)?,
             "metrics_textfile" => self.metrics_textfile = Some(value.into()),
             "on_panic" => read(&mut self.on_panic, &variable, value)?,
             "on_fatal_signal" => read(&mut self.on_fatal_signal, &variable, value)?,
@@ -108,7 +110,7 @@ mod tests {
             "encrypt_to" => "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa",
             "staging" => "auto",
             "compress" => "zstd",
-            "keep_tcp" | "incremental" | "on_panic" | "on_fatal_signal" => "on",
+            "keep_tcp" | "huge_pages" | "incremental" | "on_panic" | "on_fatal_signal" => "on",
             _ => "7",
         }
     }

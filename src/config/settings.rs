@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) staging: Staging,
     pub(crate) incremental: bool,
     pub(crate) compress: Compression,
+    pub(crate) max_pause: Option<Duration>,
+    pub(crate) huge_pages: bool,
     pub(crate) on_panic: bool,
     pub(crate) on_fatal_signal: bool,
     pub(crate) metrics_textfile: Option<PathBuf>,
@@ -96,6 +98,7 @@ impl Config {
         let first_after = variables.or(self.first_after, "SELFDUMP_FIRST_AFTER")?;
         let min_interval = variables.or(self.min_interval, "SELFDUMP_MIN_INTERVAL")?.unwrap_or_default();
         let hold = variables.or(self.hold_timeout, "SELFDUMP_HOLD_TIMEOUT")?.unwrap_or(DEFAULT_HOLD_TIMEOUT);
+        let max_pause = variables.or(self.max_pause, "SELFDUMP_MAX_PAUSE")?;
         let textfile = self.metrics_textfile.or_else(|| variables.path("SELFDUMP_METRICS_TEXTFILE"));
         let timeout = variables.or(self.timeout, "SELFDUMP_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT);
         Ok(Settings {
@@ -121,6 +124,8 @@ impl Config {
             staging: checked_staging(variables.or(self.staging, "SELFDUMP_STAGING")?.unwrap_or_default())?,
             incremental: variables.or(self.incremental, "SELFDUMP_INCREMENTAL")?.unwrap_or(true),
             compress: variables.or(self.compress, "SELFDUMP_COMPRESS")?.unwrap_or_default().checked()?,
+            max_pause: max_pause.map(|limit| positive("SELFDUMP_MAX_PAUSE", limit)).transpose()?,
+            huge_pages: variables.or(self.huge_pages, "SELFDUMP_HUGE_PAGES")?.unwrap_or(true),
             on_panic: variables.or(self.on_panic, "SELFDUMP_ON_PANIC")?.unwrap_or(false),
             on_fatal_signal: variables.or(self.on_fatal_signal, "SELFDUMP_ON_FATAL_SIGNAL")?.unwrap_or(false),
             metrics_textfile: textfile.map(checked_textfile).transpose()?,

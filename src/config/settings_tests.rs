@@ -54,6 +54,8 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().copy_open(Bytes::mebibytes(2)), &[("SELFDUMP_COPY_OPEN", "2 MiB")]),
         (new().keep_tcp(true), &[("SELFDUMP_KEEP_TCP", "on")]),
         (new().encrypt_to([RECIPIENT.parse().unwrap()]), &[("SELFDUMP_ENCRYPT_TO", RECIPIENT)]),
+        (new().max_pause(Duration::from_millis(50)), &[("SELFDUMP_MAX_PAUSE", "50ms")]),
+        (new().huge_pages(false), &[("SELFDUMP_HUGE_PAGES", "off")]),
         (new().staging(Staging::Auto), &[("SELFDUMP_STAGING", "auto")]),
         (new().staging(Staging::Folder("/mnt/huge".into())), &[("SELFDUMP_STAGING", "/mnt/huge")]),
         (new().incremental(false), &[("SELFDUMP_INCREMENTAL", "off")]),

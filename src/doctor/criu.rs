@@ -156,8 +156,8 @@ fn judge_features(features: &Features) -> [Finding; 2] {
             "soft-dirty",
             there(
                 features.memory_tracking,
-                "the kernel tracks which pages change",
-                "the kernel doesn't track which pages change: each checkpoint holds all of the memory",
+                "the kernel tracks which pages change, by which pauses can be kept short (SELFDUMP_MAX_PAUSE)",
+                "the kernel doesn't track which pages change: no memory can be written ahead (SELFDUMP_MAX_PAUSE)",
             ),
         ),
         Finding::ok(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::images::{Mapping, Memory, PageRun};
 use super::kind::{Image, Kind};
-use super::pages::Pages;
+use super::pages::{PagePlace, Pages};
 use crate::error::Result;
 use crate::frozen::Bytes;
 
@@ -33,12 +33,16 @@ pub(super) fn is_guard(mapping: &Mapping) -> bool {
     mapping.status & GUARD != 0
 }
 
-/// The pages of a process that are stored in these images, in bytes: neither what the images hold that these
-/// build on, nor what a lazy dump left to be fetched.
+/// The pages of a process that are stored in these images or in those that they build on, in bytes, without what a lazy
+/// dump left to be fetched.
 pub(super) fn stored(images: &Path, pid: u32) -> Result<Bytes> {
     let mut pages = Pages::of_process(images, pid)?;
-    pages.by_ref().try_for_each(|run| run.map(drop))?;
-    Ok(Bytes(pages.stored()))
+    let below = pages.by_ref().try_fold(0_u64, |below, run| {
+        let run = run?;
+        let pages = if run.place == PagePlace::Parent { run.pages } else { 0 };
+        Ok(below.saturating_add(pages * PAGE_SIZE))
+    })?;
+    Ok(Bytes(below.saturating_add(pages.stored())))
 }
 
 /// Where a run of pages is. Images of an older CRIU say only whether it is in the parent (as CRIU's
@@ -76,17 +80,17 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_in_these_images_count() {
+    fn pages_count_that_are_in_these_images_or_below_them() {
         let lazy = 1 << 1;
         let runs = [run(1, PRESENT), run(10, IN_PARENT), run(100, lazy), run(1000, PRESENT | lazy)];
-        assert_eq!(stored_of(&runs), Bytes(1001 * PAGE_SIZE));
+        assert_eq!(stored_of(&runs), Bytes(1011 * PAGE_SIZE));
     }
 
     #[test]
     fn older_images_count_in_another_field() {
         let here = PageRun { compat_nr_pages: 3, ..Default::default() };
         let in_parent = PageRun { in_parent: Some(true), ..here };
-        assert_eq!(stored_of(&[here, in_parent]), Bytes(3 * PAGE_SIZE));
+        assert_eq!(stored_of(&[here, in_parent]), Bytes(6 * PAGE_SIZE));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::draft::{self, Draft};
-use super::manifest::{Head, Level, Manifest, PagesFile, damaged_file};
+use super::head::Head;
+use super::manifest::{Level, Manifest, PagesFile, damaged_file};
 use super::{layout, staged};
 use crate::compression::{self, Pages};
 use crate::error::{Error, Result};
@@ -139,12 +140,6 @@ fn in_its_level(file: &Path) -> PathBuf {
 /// Whether it is the one of this name, compressed or not.
 fn is_file(file: &PagesFile, name: &str) -> bool {
     compression::plain(&file.path).unwrap_or(&file.path) == name
-}
-
-/// The folders of a chain of so many levels, in a checkpoint's.
-pub(super) fn folders(levels: usize) -> impl Iterator<Item = PathBuf> {
-    let all = (1..=levels).map(layout::level);
-    all.chain((levels > 0).then(|| PathBuf::from(layout::CHAIN)))
 }
 
 /// Sees that the levels of a checkpoint lead to each other, and that the pages are as they were that it uses of them, in

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::manifest::Manifest;
-use super::{chain, layout, staged};
+use super::manifest::{self, Manifest};
+use super::staged;
 use crate::compression::{self, Compressor, Pages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Bytes;
@@ -70,30 +70,21 @@ pub(super) fn size(checkpoint: &Path, manifest: &Manifest) -> Result<Bytes> {
 }
 
 /// Makes a checkpoint's folder in another place, with its pages decompressed; all else is links to where it is.
-pub(super) fn decompress(checkpoint: &Path, manifest: &Manifest, to: &Path) -> Result<()> {
+pub(super) fn decompress(checkpoint: &Path, to: &Path) -> Result<()> {
     let checkpoint = fs::canonicalize(checkpoint).map_err(|source| Error::io("find", checkpoint, source))?;
-    let folders = [layout::IMAGES, layout::FILES].map(PathBuf::from).into_iter();
-    let chain: Vec<PathBuf> = chain::folders(manifest.chain.len()).collect();
-    for folder in folders.chain(chain.into_iter().rev()) {
-        let folder = to.join(folder);
-        disk::make_private(&folder).map_err(|source| Error::io("make", &folder, source))?;
-    }
-    for (link, target) in layout::links(manifest.chain.len()) {
-        make_link(&target, &to.join(link))?;
-    }
-    for file in super::manifest::list_files(&checkpoint)? {
-        let from = checkpoint.join(&file);
-        match file.to_str().and_then(plain) {
-            Some(plain) => write(&from, &to.join(plain))?,
-            None if is_there(&to.join(&file)) => {}
-            None => make_link(&from, &to.join(&file))?,
+    for file in manifest::list_files(&checkpoint)? {
+        let (from, to) = (checkpoint.join(&file), to.join(&file));
+        // The topmost folder is closed to others.
+        let above = to.parent().unwrap_or(&to);
+        fs::create_dir_all(above).map_err(|source| Error::io("make", above, source))?;
+        match (to.to_str().and_then(plain), fs::read_link(&from)) {
+            (Some(plain), _) => write(&from, &plain)?,
+            // Those of a chain, which lead to each other here as there.
+            (None, Ok(target)) => make_link(&target, &to)?,
+            (None, Err(_)) => make_link(&from, &to)?,
         }
     }
     Ok(())
-}
-
-fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }
 
 fn make_link(target: &Path, link: &Path) -> Result<()> {

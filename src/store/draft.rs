@@ -4,17 +4,18 @@
 //! by a destructor, since the process that comes back from a checkpoint still remembers the draft, which
 //! has become that very checkpoint: it calls [`Draft::forget`], and touches nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::chain;
 use super::entrance;
+use super::head::Head;
 use super::layout::{self, Instance};
 use super::life::{Here, Life};
-use super::manifest::{self, FileEntry, Head, Level, Manifest};
+use super::manifest::{self, FileEntry, Level, Manifest};
 use super::retention::{self, Candidate, Keep};
 use super::staging::{self, Place};
 use super::status;
@@ -44,6 +45,8 @@ pub(crate) struct Draft {
     number: u64,
     /// Where CRIU and the script for copies write, if that isn't the draft's own folder.
     pub(super) written: Option<Place>,
+    /// How many levels of memory were written ahead of the images.
+    pub(super) levels: u32,
 }
 
 impl Draft {
@@ -115,6 +118,14 @@ impl Draft {
         self.path(layout::IMAGES)
     }
 
+    /// Has the link lead to another folder.
+    pub(super) fn point_the_link(&self, folder: &Path) -> Result<()> {
+        let link = self.link();
+        fs::remove_file(&link)
+            .and_then(|()| symlink(folder, &link))
+            .map_err(|source| Error::io("make the link", &link, source))
+    }
+
     /// Where CRIU writes them, through a link, which is the only path that CRIU takes up to 4.1.1.
     pub(crate) fn link(&self) -> PathBuf {
         self.path(layout::LINK)
@@ -126,7 +137,8 @@ impl Draft {
     }
 
     /// Empties it of what a worker wrote, for another try.
-    pub(crate) fn clear(&self) -> Result<()> {
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.drop_levels()?;
         for file in [self.worker_log(), self.written(layout::COPIED), self.written(layout::COPY_FAILED)] {
             remove_if_there(&file)?;
         }
@@ -207,21 +219,15 @@ impl Draft {
 
     /// What is shared with others as well: those may have been copied here just now.
     fn sync_all(&self, manifest: &Manifest) -> Result<()> {
-        let shared = manifest.shared_files().map(|file| &file.path);
-        manifest
-            .files
-            .iter()
-            .map(|file| &file.path)
-            .chain(shared)
-            .try_for_each(|path| sync(&self.path(path)))?;
+        let own = manifest.files.iter().map(|file| &file.path);
+        let files = own.chain(manifest.shared_files().map(|file| &file.path));
+        let paths: Vec<PathBuf> = files.map(|file| self.path(file)).collect();
+        paths.iter().try_for_each(|file| sync(file))?;
         sync(&self.path(layout::MANIFEST))?;
-        let copies = Some(self.path(layout::FILES)).filter(|copies| copies.exists());
-        let chain = chain::folders(manifest.chain.len()).map(|folder| self.folder().join(folder));
-        copies
-            .into_iter()
-            .chain(chain)
-            .chain([self.path(layout::IMAGES)])
-            .try_for_each(|folder| sync(&folder))
+        let folder = self.folder();
+        let above = paths.iter().flat_map(|file| file.ancestors().skip(1));
+        let folders: BTreeSet<&Path> = above.filter(|at| **at != folder && at.starts_with(&folder)).collect();
+        folders.into_iter().try_for_each(sync)
     }
 }
 
@@ -247,7 +253,7 @@ pub(super) fn remove_if_there(path: &Path) -> Result<()> {
 /// Makes the folder of the first number from `number` on that is nobody's.
 fn claim(instance: &Instance, number: u64) -> Result<Draft> {
     for number in number..number.saturating_add(1000) {
-        let draft = Draft { instance: instance.clone(), number, written: None };
+        let draft = Draft { instance: instance.clone(), number, written: None, levels: 0 };
         let folder = draft.folder();
         match disk::make_private(&folder) {
             // Another life may have committed this number since we looked.

@@ -6,6 +6,8 @@
 //!     000007/                     a checkpoint
 //!       manifest.json
 //!       images/                   CRIU's files and its dump.log; seal.json where the service has made them
+//!       ahead/1/, ahead/2/, …     what was written of its memory ahead, where a pause was to be short; the link `parent`
+//!                                 leads from images/ to the last of them, and from each to the one before
 //!       files/                    copies of files, where there are some
 //!       chain/                    what is unchanged since earlier checkpoints, where there is something
 //!         1/ 2/ …                 of each of them CRIU's files with pages, and the link parent -> ../1
@@ -33,6 +35,8 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const IMAGES: &str = "images";
 /// Copies of files, and before each the folder's name in a path below the checkpoint's.
 pub(crate) const FILES: &str = "files";
+/// What was written of the memory ahead of the images, which build on it: a folder for each level, by its number.
+pub(crate) const AHEAD: &str = "ahead";
 pub(crate) const DUMP_LOG: &str = "dump.log";
 /// What is unchanged since earlier checkpoints, a folder for each level of it, by number from 1 on.
 pub(crate) const CHAIN: &str = "chain";

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,7 +18,7 @@ use super::{chain, layout};
 use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process, unix_micros};
-use crate::report::{Cause, Staged};
+use crate::report::{Cause, PauseBudget, Staged};
 use crate::sys::disk;
 
 /// The version of the format that is written, and the only one that is read.
@@ -66,6 +67,9 @@ pub struct Manifest {
     /// Where CRIU wrote while the program stood still.
     #[serde(default, skip_serializing_if = "Staged::is_plain")]
     pub staged: Staged,
+    /// What came of the limit for its pause, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_budget: Option<PauseBudget>,
     /// The recipients that it is encrypted to; none where it isn't.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub encrypted_to: Vec<String>,
@@ -162,49 +166,6 @@ impl Versioned for Manifest {
     }
 }
 
-/// As much of a manifest as retention asks for, and the checkpoint that builds on it. A program that is checkpointed reads
-/// no more of its checkpoints, and has no code for the rest.
-#[derive(Deserialize)]
-pub(crate) struct Head {
-    format_version: u32,
-    pub(crate) id: String,
-    pub(super) forensic: bool,
-    pub(super) life: Life,
-    criu: WhichCriu,
-    files: Vec<FileEntry>,
-    pub(super) parent: Option<String>,
-    #[serde(default)]
-    pub(super) chain: Vec<Level>,
-    #[serde(default)]
-    encrypted_to: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct WhichCriu {
-    version: String,
-}
-
-impl Versioned for Head {
-    fn format_version(&self) -> u32 {
-        self.format_version
-    }
-}
-
-impl Head {
-    /// Reads that of a checkpoint's folder, and checks the manifest against its own checksum.
-    pub(super) fn read(folder: &Path) -> Result<Head> {
-        parse(folder, &read_text(folder)?)
-    }
-
-    /// Whether its images can be read here and are CRIU's of this version: an older one may be the one that restores what
-    /// builds on them, and has to understand all of it. What a service has made it vouches for as it is.
-    pub(crate) fn can_be_built_on(&self, criu: &str) -> bool {
-        let seal = Path::new(layout::IMAGES).join(layout::SEAL);
-        let is_sealed = self.files.iter().any(|file| Path::new(&file.path) == seal);
-        self.encrypted_to.is_empty() && !is_sealed && self.criu.version == criu
-    }
-}
-
 impl Manifest {
     /// The generation of the process that was dumped: 0 for one that was never restored.
     pub fn generation(&self) -> u64 {
@@ -255,7 +216,7 @@ impl Manifest {
     pub(crate) fn glance(&self, folder: &Path) -> Result<()> {
         let own = self.files.iter().map(|file| (&file.path, file.size));
         own.chain(self.shared_files().map(|file| (&file.path, file.size))).try_for_each(|(path, size)| {
-            let found = fs::metadata(folder.join(path)).map(|found| found.len());
+            let found = size_of(&folder.join(path));
             compare(folder, Path::new(path), size, found)
         })
     }
@@ -402,11 +363,24 @@ pub(super) fn entry(file: &Path, size: Bytes, hash: &Xxh3) -> FileEntry {
     FileEntry { path: file.to_string_lossy().into_owned(), size, xxh3_128: hex(hash.digest128()) }
 }
 
-/// A file's size and checksum.
+/// A file's size and checksum; those of its text for a link to a folder, as one leads from images to those that they build on.
 pub(super) fn describe(folder: &Path, file: &Path) -> Result<FileEntry> {
     let path = folder.join(file);
-    let (size, hash) = checksum(&path).map_err(|source| Error::io("read", &path, source))?;
+    let read = if path.is_dir() { link_checksum(&path) } else { checksum(&path) };
+    let (size, hash) = read.map_err(|source| Error::io("read", &path, source))?;
     Ok(entry(file, Bytes(size), &hash))
+}
+
+fn size_of(path: &Path) -> io::Result<u64> {
+    let found = fs::metadata(path)?;
+    if found.is_dir() { Ok(fs::symlink_metadata(path)?.len()) } else { Ok(found.len()) }
+}
+
+fn link_checksum(link: &Path) -> io::Result<(u64, Xxh3)> {
+    let target = fs::read_link(link)?;
+    let (text, mut hash) = (target.as_os_str().as_bytes(), Xxh3::new());
+    hash.update(text);
+    Ok((text.len() as u64, hash))
 }
 
 fn checksum(path: &Path) -> io::Result<(u64, Xxh3)> {

@@ -8,10 +8,12 @@
 //! - `encrypted`: the part of it in which all is encrypted, and reading what was.
 //! - `compressed`: the part of it in which pages are compressed, and reading what was.
 //! - `opened`: a checkpoint with its contents in reach, however they are stored.
+//! - `ahead`: the part of it in which memory is written ahead of the images.
 //! - `staged`: the part of it in which all is written in memory first.
 //! - [`staging`]: folders in memory for either, and for what can be read of what is encrypted.
 //! - `chain`: the part of it that is unchanged since earlier checkpoints, and the same files as theirs.
 //! - [`manifest`]: what a checkpoint says of itself, with a checksum for every file.
+//! - `head`: as much of that as a program reads.
 //! - [`retention`]: which checkpoints go.
 //! - [`catalogue`]: which checkpoints there are, for those who look from outside.
 //! - [`listing`]: the same at a glance, for thousands of them.
@@ -25,6 +27,7 @@
 //!
 //! The format is written down in `docs/format.md`.
 
+mod ahead;
 pub(crate) mod catalogue;
 pub(crate) mod chain;
 pub(crate) mod compressed;
@@ -34,6 +37,7 @@ mod encrypted;
 pub(crate) mod entrance;
 pub(crate) mod filling;
 pub(crate) mod handover;
+pub(crate) mod head;
 pub(crate) mod layout;
 pub(crate) mod life;
 pub mod listing;

@@ -60,7 +60,7 @@ impl Entry {
             }
             false => {
                 let folder = Opened(staging::anywhere(&life, compressed::size(&self.path, manifest)?)?);
-                compressed::decompress(&self.path, manifest, folder.folder())?;
+                compressed::decompress(&self.path, folder.folder())?;
                 folder
             }
         };

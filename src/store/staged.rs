@@ -7,7 +7,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -56,7 +55,7 @@ impl Draft {
     pub(crate) fn unstage(&mut self) -> Result<()> {
         let Some(place) = self.written.take() else { return Ok(()) };
         staging::remove(&place.folder)?;
-        self.point_the_link()
+        self.point_the_link(&self.images())
     }
 
     /// Where it is written.
@@ -69,14 +68,7 @@ impl Draft {
         self.written = Some(place);
         let images = self.images();
         disk::make_private(&images).map_err(|source| Error::io("make", &images, source))?;
-        self.point_the_link()
-    }
-
-    fn point_the_link(&self) -> Result<()> {
-        let (images, link) = (self.images(), self.link());
-        fs::remove_file(&link)
-            .and_then(|()| symlink(&images, &link))
-            .map_err(|source| Error::io("make the link", &link, source))
+        self.point_the_link(&images)
     }
 
     /// Does something with each file that was written apart and the path that it is to have in the draft, where the

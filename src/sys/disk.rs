@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{
     AT_FDCWD, AtFlags, FallocateFlags, Flock, FlockArg, OFlag, RenameFlags, fallocate, renameat2,
 };
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
@@ -55,9 +55,12 @@ impl Folder {
         Ok(Folder(nix::fcntl::open(path, flags, Mode::empty())?))
     }
 
-    /// The size of a file by its path in the folder.
+    /// The size of a file by its path in the folder; that of its text for a link to a folder.
     pub(crate) fn size_of(&self, file: &Path) -> io::Result<u64> {
-        Ok(fstatat(&self.0, file, AtFlags::empty())?.st_size as u64)
+        let found = fstatat(&self.0, file, AtFlags::empty())?;
+        let is_folder = found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+        let found = if is_folder { fstatat(&self.0, file, AtFlags::AT_SYMLINK_NOFOLLOW)? } else { found };
+        Ok(found.st_size as u64)
     }
 }
 

@@ -42,6 +42,13 @@ pub(crate) fn exit_at_once(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
+/// Has the kernel give no more memory in transparent huge pages to this process and those that it starts.
+pub(crate) fn refuse_huge_pages() -> io::Result<()> {
+    // SAFETY: PR_SET_THP_DISABLE takes plain numbers, of which those that mean nothing have to be zero.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) })?;
+    Ok(())
+}
+
 /// Whether we run with root's rights.
 pub(crate) fn is_root() -> bool {
     unistd::geteuid().is_root()

@@ -91,6 +91,12 @@ pub(crate) fn status_number(pid: i32, key: &str) -> io::Result<u64> {
     Ok(status_field(&text, key).unwrap_or(0))
 }
 
+/// How much of a process's own memory is in transparent huge pages.
+pub(crate) fn huge_memory(pid: i32) -> io::Result<Bytes> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    Ok(Bytes(status_field(&text, "AnonHugePages").unwrap_or(0) * 1024))
+}
+
 fn status_field(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     line.split_ascii_whitespace().next()?.parse().ok()

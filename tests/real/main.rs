@@ -42,6 +42,7 @@ mod linking;
 mod lives;
 mod needs;
 mod outside;
+mod pause;
 mod pictures;
 mod pidns;
 mod places;

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::stdout;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use selfdump_cli::setup::{download_packages, unpack_package};
@@ -13,7 +13,7 @@ use selfdump_cli::setup::{download_packages, unpack_package};
 use crate::cargo;
 
 /// Its libc is new enough for programs that were built on the machines that this is developed on.
-const RELEASE: &str = "trixie";
+pub const RELEASE: &str = "trixie";
 
 /// systemd, what boots it in a container, and a shell for the container's entry point.
 const PACKAGES: [&str; 4] = ["systemd", "systemd-sysv", "systemd-container", "dash"];
@@ -25,25 +25,32 @@ const FILES: [(&str, &str); 3] = [
     ("etc/machine-id", "5e1fd09000000000000000000000abcd\n"),
 ];
 
-/// Makes it, once, in the target folder. It is there as a whole or not at all.
+/// Makes it.
 pub fn ensure() -> Result<()> {
-    let root = cargo::target()?.join("machine");
-    if root.is_dir() {
-        return Ok(());
-    }
-    println!("making a machine with systemd for the tests in {}", root.display());
-    let partial = root.with_extension("partial");
-    remove(&partial)?;
-    make(&partial).context("the tests' machine can't be made")?;
-    fs::rename(partial.join("root"), &root).with_context(|| format!("can't make {}", root.display()))?;
-    remove(&partial)
+    once("machine", "a machine with systemd for the tests", make).map(drop)
 }
 
-fn make(folder: &Path) -> Result<()> {
-    let root = folder.join("root");
-    fs::create_dir_all(&root).with_context(|| format!("can't make {}", root.display()))?;
-    for package in download_packages(&folder.join("apt"), RELEASE, &PACKAGES, &mut stdout())? {
-        unpack_package(&package, &root)?;
+/// Makes a folder of files, once, in the target folder. It is there as a whole or not at all. What is needed to make it
+/// may lie beside the folder that is to be filled.
+pub fn once(name: &str, what: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let root = cargo::target()?.join(name);
+    if root.is_dir() {
+        return Ok(root);
+    }
+    println!("making {what} in {}", root.display());
+    let partial = root.with_extension("partial");
+    remove(&partial)?;
+    let filled = partial.join("root");
+    fs::create_dir_all(&filled).with_context(|| format!("can't make {}", filled.display()))?;
+    make(&filled).with_context(|| format!("can't make {what}"))?;
+    fs::rename(&filled, &root).with_context(|| format!("can't make {}", root.display()))?;
+    remove(&partial)?;
+    Ok(root)
+}
+
+fn make(root: &Path) -> Result<()> {
+    for package in download_packages(&root.with_file_name("apt"), RELEASE, &PACKAGES, &mut stdout())? {
+        unpack_package(&package, root)?;
     }
     FILES.iter().try_for_each(|(file, content)| {
         let file = root.join(file);

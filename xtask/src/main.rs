@@ -10,6 +10,7 @@ mod demo;
 mod dist;
 mod errors;
 mod fuzz;
+mod guest;
 mod machine;
 mod miri;
 mod python;
@@ -33,6 +34,8 @@ enum Task {
         #[arg(last = true)]
         filters: Vec<String>,
     },
+    /// Boot a guest with Debian's kernel, which tells which pages have changed, and look what limits for pauses come to
+    VmTest,
     /// Everything that has to hold before a change goes in; ends with the tests
     Ci,
     /// Measure selfdump and its peers, and remake the tables and pictures of docs/performance.md
@@ -77,6 +80,7 @@ fn main() -> anyhow::Result<()> {
         Task::Setup => setup::run(),
         Task::Demo => demo::run(),
         Task::Test { filters } => test::run(&filters),
+        Task::VmTest => guest::run(),
         Task::Ci => ci::run(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Chaos(options) => chaos::run(&options),

@@ -12,10 +12,10 @@ use selfdump_cli::setup::{ensure as ensure_criu, find_program, unpack};
 use crate::{cargo, machine};
 
 /// A package of the machine's own, installed only where its program is missing.
-struct Package {
-    name: &'static str,
-    program: &'static str,
-    why: &'static str,
+pub struct Package {
+    pub name: &'static str,
+    pub program: &'static str,
+    pub why: &'static str,
 }
 
 const PACKAGES: [Package; 21] = [
@@ -89,7 +89,7 @@ pub fn run() -> Result<()> {
 pub fn everything() -> Result<Criu> {
     packages()?;
     machine::ensure()?;
-    let oldest = ensure_criu(&open_to_all("criu-4.1.1")?, "trixie", &mut stdout())?;
+    let oldest = oldest_criu()?;
     Ok(Criu { current: current_criu()?, oldest, crit: crit()? })
 }
 
@@ -108,6 +108,11 @@ pub fn current_criu() -> Result<PathBuf> {
     ensure_criu(&open_to_all("criu")?, RELEASE, &mut stdout())
 }
 
+/// The oldest that it supports.
+pub fn oldest_criu() -> Result<PathBuf> {
+    ensure_criu(&open_to_all("criu-4.1.1")?, "trixie", &mut stdout())
+}
+
 /// A folder in target/; or where others don't get there (a checkout in root's home), in one of the machine's: in tests other
 /// users start a CRIU as well.
 fn open_to_all(name: &str) -> Result<PathBuf> {
@@ -123,16 +128,22 @@ fn open_to_all(name: &str) -> Result<PathBuf> {
 
 /// What the machine may not have.
 pub fn packages() -> Result<()> {
-    for package in PACKAGES.iter().filter(|package| find_program(package.program).is_none()) {
-        println!("installing {}: {}", package.name, package.why);
-        install(package)?;
-    }
+    PACKAGES.iter().try_for_each(ensure_package)?;
     if !makes_virtualenvs() {
         println!("installing {}: {}", VENV.name, VENV.why);
         install(&VENV)?;
         ensure!(makes_virtualenvs(), "the python3 on PATH has no ensurepip: {}", VENV.why);
     }
     Ok(())
+}
+
+/// Installs one where it is missing.
+pub fn ensure_package(package: &Package) -> Result<()> {
+    if find_program(package.program).is_some() {
+        return Ok(());
+    }
+    println!("installing {}: {}", package.name, package.why);
+    install(package)
 }
 
 fn makes_virtualenvs() -> bool {

@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-pub use apt::{download as download_packages, unpack as unpack_package};
+pub use apt::{
+    download as download_packages, download_alone as download_package_alone, unpack as unpack_package,
+};
 pub use command::find as find_program;
 pub use probe::{Failure, Stage, Version, probe};
 

@@ -18,6 +18,9 @@ pub fn print(entry: &Entry, manifest: &Manifest) {
         line("builds on", &builds_on(&oldest.id, manifest));
     }
     line("pause", &pause(stats));
+    if let Some(budget) = &manifest.pause_budget {
+        line("budget", &budget.to_string());
+    }
     if manifest.staged != Staged::Disk {
         line("by way of", &manifest.staged.to_string());
     }
