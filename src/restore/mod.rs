@@ -287,12 +287,26 @@ pub fn restore(entry: &Entry, options: &Options) -> Result<Revived> {
     }
     let Program { runtime, .. } = &manifest.program;
     let handover = handover::lay_ready(runtime, manifest.pid(), &manifest.id, &options.settings)?;
-    let mut revival = Revival { entry, manifest, options, verification, is_lazy: options.lazy };
+    let is_lazy = options.lazy && can_be_lazy(entry, manifest)?;
+    let mut revival = Revival { entry, manifest, options, verification, is_lazy };
     let restored = revival.with_another_try();
     if restored.is_err() {
         handover.take_back();
     }
     restored
+}
+
+/// CRIU's `lazy-pages` never says of a page that was read from images below others that it is there, so whoever touches it
+/// would wait for ever (`read_parent_page` in CRIU's pagemap.c, which knows nothing of `io_complete`).
+fn can_be_lazy(entry: &Entry, manifest: &Manifest) -> Result<bool> {
+    let is_whole = !image::delta::builds_on_others(&entry.images()?);
+    if !is_whole {
+        log::warn!(
+            "the program is restored at once, since {} builds on the images of earlier checkpoints; SELFDUMP_INCREMENTAL=off has each store all memory",
+            manifest.id
+        );
+    }
+    Ok(is_whole)
 }
 
 impl Revival<'_> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::afterlife::{Alone, Return, bring_back};
-use crate::harness::{Lab, Launch, Subject, USR2, eventually, manifest, oldest_criu, succeeds};
+use crate::harness::{Lab, Launch, Subject, USR2, eventually, manifest, oldest_criu, selfdump, succeeds};
 
 const MIB: u64 = 1 << 20;
 
@@ -104,6 +104,20 @@ fn so_it_is_with_the_oldest_supported_criu() {
 fn so_it_is_with_shared_memory_and_with_a_child_that_shares_pages_with_its_parent() {
     every_one_comes_back(&Lab::new(), &["shared"]);
     every_one_comes_back(&Lab::new(), &["child"]);
+}
+
+#[test]
+fn one_that_is_to_be_restored_lazily_is_restored_at_once() {
+    let lab = Lab::new();
+    let checkpoint = chain(&lab, changer(&lab, 16), 2).remove(1);
+    let mut command = selfdump();
+    command.args(["restore", "--lazy"]).arg(&checkpoint);
+    let restorer = lab.launch(command, "restore").start();
+    restorer.wait_for("selfdump: restored changer/");
+    assert!(restorer.output().contains("SELFDUMP_INCREMENTAL=off"), "{}", restorer.output());
+    let program = Alone::new(manifest(&checkpoint)["life"]["pid"].as_i64().unwrap() as i32);
+    program.signal(libc::SIGHUP);
+    eventually("a look at its memory", || said(&lab).contains("right 1").then_some(()));
 }
 
 fn compressed(launch: Launch) -> Launch {

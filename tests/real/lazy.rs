@@ -26,7 +26,7 @@ impl Gone {
 
     fn in_lab(lab: Lab, mebibytes: u32, children: u32) -> Gone {
         let program = lab.program("memory").args([mebibytes, 2, children].map(|number| number.to_string()));
-        let program = program.start();
+        let program = program.env("SELFDUMP_INCREMENTAL", "off").start();
         program.wait_for("ready");
         program.signal(USR2);
         let (pid, checkpoint) = (program.pid(), lab.wait_for_checkpoint(1));
