@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::{Gone, children};
+use super::{Gone, children, runs};
 use crate::afterlife::{Alone, is_there};
 use crate::dice::Dice;
 use crate::harness::{KILL, died_of, eventually, send};
@@ -108,9 +108,4 @@ fn a_program_that_ends_meanwhile_has_ended() {
         assert!(!back.was_restored_at_once(), "{}", back.restorer.output());
         back.said();
     }
-}
-
-fn runs(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
