@@ -25,11 +25,20 @@ const TELLING: Duration = Duration::from_secs(1);
 /// How long CRIU may go on making processes after it was killed with the restorer.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
-/// The longest message: a number, and a path of the longest that the kernel takes.
-const LONGEST: usize = 4096 + 16;
+/// The longest message: two numbers, and a path of the longest that the kernel takes.
+const LONGEST: usize = 4096 + 40;
 
 /// What stands for nobody.
 const NOBODY: i32 = 0;
+
+/// What a guard is told: the program that is to end with the restorer.
+struct Ward {
+    pid: i32,
+    /// When it began, in the kernel's ticks, once it is there.
+    start_ticks: Option<u64>,
+    /// The folder that what fills its memory is in, if anything does.
+    work: PathBuf,
+}
 
 /// A process that outlives this one, to end the program that this one brings back. It goes without a word when it is
 /// dropped.
@@ -60,7 +69,14 @@ impl Guard {
     /// From here on it is this process that has to end with us. Nobody has that id yet. What fills its memory, if anything
     /// does, is in the work folder.
     pub(super) fn watch(&self, pid: i32, work: &Path) {
-        self.tell(&format!("{pid} {}", work.display()));
+        self.tell(&format!("{pid} - {}", work.display()));
+    }
+
+    /// It is there: what has its id later, when it has ended, isn't it any more.
+    pub(super) fn knows(&self, pid: i32, work: &Path) {
+        if let Ok(stat) = procfs::stat(pid) {
+            self.tell(&format!("{pid} {} {}", stat.start_ticks, work.display()));
+        }
     }
 
     /// The program hasn't come back, or is done.
@@ -92,12 +108,15 @@ impl Drop for Guard {
 /// Where standard input can't be read, or isn't from a restorer.
 pub fn stand() -> Result<()> {
     let failed = |source| Error::os("watch over a restored program", source);
-    let (mut pid, mut work) = (NOBODY, PathBuf::new());
+    let mut ward = None;
     while let Some(told) = next().map_err(failed)? {
-        (pid, work) = told;
+        ward = Some(told).filter(|told| told.pid != NOBODY);
     }
-    if pid != NOBODY {
-        end(pid).map_err(failed)?;
+    if let Some(Ward { pid, start_ticks, work }) = ward {
+        match start_ticks {
+            Some(began) => drop(end_if(pid, |stat| stat.start_ticks == began)),
+            None => end(pid).map_err(failed)?,
+        }
         // There is one only where memory was to be filled, and it hasn't begun.
         let _ = LazyPages::dismiss(&work);
     }
@@ -106,16 +125,21 @@ pub fn stand() -> Result<()> {
     Ok(())
 }
 
-/// The program, and the folder that what fills its memory is in.
-fn next() -> io::Result<Option<(i32, PathBuf)>> {
+/// The next that it is told; none when the restorer is gone.
+fn next() -> io::Result<Option<Ward>> {
     // A message is read as a whole.
     let mut message = [0; LONGEST];
     let length = io::stdin().read(&mut message)?;
     let text = std::str::from_utf8(&message[..length]).unwrap_or_default();
-    let (pid, work) = text.split_once(' ').unwrap_or((text, ""));
+    let mut words = text.splitn(3, ' ');
+    let mut word = || words.next().unwrap_or_default();
+    let (pid, start, work) = (word(), word(), word());
     match pid {
         "" => Ok(None),
-        pid => pid.parse().map(|pid| Some((pid, work.into()))).map_err(|_| io::ErrorKind::InvalidData.into()),
+        pid => {
+            let pid = pid.parse().map_err(|_| io::ErrorKind::InvalidData)?;
+            Ok(Some(Ward { pid, start_ticks: start.parse().ok(), work: work.into() }))
+        }
     }
 }
 
@@ -124,15 +148,19 @@ fn next() -> io::Result<Option<(i32, PathBuf)>> {
 pub(super) fn end(pid: i32) -> io::Result<()> {
     let born = procfs::stat(process::id())?.start_ticks;
     let started = Instant::now();
-    while started.elapsed() < AFTERMATH {
-        let is_there = |stat: procfs::Stat| !stat.is_ending && stat.start_ticks >= born;
-        if procfs::stat(pid).is_ok_and(is_there) {
-            end_tree(pid);
-            break;
-        }
+    while started.elapsed() < AFTERMATH && !end_if(pid, |stat| stat.start_ticks >= born) {
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Ends a process and its descendants if it is the one that is meant. Whether it was there.
+fn end_if(pid: i32, is_meant: impl Fn(&procfs::Stat) -> bool) -> bool {
+    let is_there = procfs::stat(pid).is_ok_and(|stat| !stat.is_ending && is_meant(&stat));
+    if is_there {
+        end_tree(pid);
+    }
+    is_there
 }
 
 /// Ends a process and all its descendants; who they were.

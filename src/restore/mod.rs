@@ -319,9 +319,10 @@ impl Revival<'_> {
             let guard = self.options.guard.as_ref();
             guard.iter().for_each(|guard| guard.watch(self.manifest.pid(), &work.path));
             let restored = self.with_its_files(&work.path);
-            if restored.is_err() {
-                guard.iter().for_each(|guard| guard.forget());
-            }
+            guard.iter().for_each(|guard| match &restored {
+                Ok(_) => guard.knows(self.manifest.pid(), &work.path),
+                Err(_) => guard.forget(),
+            });
             let again = restored.as_ref().is_err_and(|error| self.may_do_better(error, &mut tries));
             match restored {
                 Ok(mut revived) => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::afterlife::{Alone, is_there};
-use crate::harness::{KILL, Lab, Subject, eventually, manifest, send};
+use crate::harness::{KILL, Lab, Subject, eventually, manifest, selfdump, send};
 
 /// `forker` and its four children, checkpointed and gone: their process ids.
 fn gone_family(lab: &Lab) -> Vec<i32> {
@@ -82,6 +82,28 @@ fn so_does_what_there_is_of_it_in_the_middle_of_a_restore() {
         restorer.crash();
         none_is_left(&pids);
     }
+}
+
+/// The one before may be at its end only now, and the same process id is another's again.
+#[test]
+fn the_guard_of_a_restore_before_leaves_the_program_alone() {
+    let lab = Lab::new();
+    let pids = gone_family(&lab);
+    let restorer = lab.restore("forker");
+    restorer.wait_for("selfdump: restored forker/");
+    let guard = guard_of(&restorer);
+    // It is to tell its guard nothing of the end.
+    restorer.signal(libc::SIGSTOP);
+    pids.iter().for_each(|&pid| send(pid, KILL));
+    restorer.crash();
+    let mut command = selfdump();
+    command.args(["restore", "forker"]);
+    let again = lab.launch(command, "again").start();
+    again.wait_for("selfdump: restored forker/");
+    eventually("the end of the guard", || (!is_there(guard)).then_some(()));
+    assert!(pids.iter().all(|&pid| is_there(pid)), "{}", again.output());
+    again.crash();
+    none_is_left(&pids);
 }
 
 #[test]
