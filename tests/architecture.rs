@@ -210,7 +210,7 @@ fn unsafe_code_and_system_calls_stand_in_sys() {
 
 /// How many blocks, functions, implementations and attributes are unsafe in each file. One more is one to look at: it
 /// wants a reason why a safe way won't do, and its number here.
-const UNSAFE: [(&str, usize); 25] = [
+const UNSAFE: [(&str, usize); 26] = [
     ("auto.rs", 1),
     ("sys/copies.rs", 6),
     ("sys/crash.rs", 11),
@@ -231,7 +231,8 @@ const UNSAFE: [(&str, usize); 25] = [
     ("sys/program.rs", 5),
     ("sys/signal.rs", 4),
     ("sys/sock_diag.rs", 4),
-    ("sys/spawn.rs", 19),
+    ("sys/spawn.rs", 6),
+    ("sys/spawn/child.rs", 13),
     ("sys/terminal.rs", 5),
     ("sys/tracee.rs", 1),
     ("sys/wake.rs", 5),
