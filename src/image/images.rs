@@ -458,6 +458,7 @@ pub struct Credentials {
 }
 /// seccomp.img: the filters that threads refer to by their place in it.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Seccomp {
     #[prost(message, repeated, tag = "1")]
@@ -1667,6 +1668,7 @@ pub struct PipeData {
 }
 /// sk-queues.img: a message that waits in a socket, whose contents follow.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueuedPacket {
     #[prost(uint32, required, tag = "1")]
@@ -1679,6 +1681,7 @@ pub struct QueuedPacket {
 }
 /// Descriptors that come with it.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlMessage {
     #[prost(uint32, required, tag = "1")]
@@ -1804,6 +1807,7 @@ pub struct Pseudoterminal {
 }
 /// tty-data.img: what waits in a terminal.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TerminalData {
     #[prost(uint32, required, tag = "1")]
@@ -1865,6 +1869,7 @@ pub struct FileTime {
 }
 /// The same file: a part of its contents, which follows.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GhostChunk {
     #[prost(uint64, required, tag = "1")]
@@ -1874,6 +1879,7 @@ pub struct GhostChunk {
 }
 /// filelocks.img: a lock on a file.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileLock {
     #[prost(uint32, required, tag = "1")]
@@ -1891,6 +1897,7 @@ pub struct FileLock {
 }
 /// timens-ID.img: what the clocks stood at.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeNamespace {
     #[prost(message, required, tag = "1")]
@@ -1900,6 +1907,7 @@ pub struct TimeNamespace {
 }
 /// A time, in seconds and nanoseconds.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClockTime {
     #[prost(uint64, required, tag = "1")]
@@ -1909,6 +1917,7 @@ pub struct ClockTime {
 }
 /// utsns-ID.img: the names of the machine.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeNames {
     #[prost(bytes = "vec", required, tag = "1")]
@@ -1920,6 +1929,7 @@ pub struct NodeNames {
 }
 /// userns-ID.img: which users and groups are which outside.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UserNamespace {
     #[prost(message, repeated, tag = "1")]
@@ -1929,6 +1939,7 @@ pub struct UserNamespace {
 }
 /// A range of them.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IdRange {
     #[prost(uint32, required, tag = "1")]
@@ -1995,6 +2006,7 @@ pub struct Mount {
 }
 /// cgroup.img: the control groups.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControlGroups {
     #[prost(message, repeated, tag = "1")]
@@ -2004,6 +2016,7 @@ pub struct ControlGroups {
 }
 /// Which groups a process is in.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GroupSet {
     #[prost(uint32, required, tag = "1")]
@@ -2065,6 +2078,7 @@ pub struct GroupProperty {
 }
 /// cpuinfo.img: the processors.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Processors {
     #[prost(message, repeated, tag = "1")]

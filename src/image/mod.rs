@@ -33,10 +33,6 @@ pub(crate) mod contents;
 pub(crate) mod delta;
 mod descriptor;
 mod file;
-#[cfg_attr(
-    not(feature = "inspect"),
-    allow(dead_code, reason = "all messages are generated, and a checkpoint reads a few")
-)]
 mod images;
 #[cfg(feature = "inspect")]
 pub(crate) mod inside;

@@ -26,6 +26,24 @@ const GENERATED: [Generated; 2] = [
     Generated { package: "images", file: "src/image/images.rs" },
 ];
 
+/// Messages of images that only those read who look into a checkpoint.
+const LOOKED_INTO: [&str; 14] = [
+    "ClockTime",
+    "ControlGroups",
+    "ControlMessage",
+    "FileLock",
+    "GhostChunk",
+    "GroupSet",
+    "IdRange",
+    "NodeNames",
+    "Processors",
+    "QueuedPacket",
+    "Seccomp",
+    "TerminalData",
+    "TimeNamespace",
+    "UserNamespace",
+];
+
 /// Writes the generated files, or with `check` fails if one on disk isn't what would be written.
 pub fn run(check: bool) -> Result<()> {
     let root = root();
@@ -63,6 +81,9 @@ fn generate(root: &Path) -> Result<HashMap<String, String>> {
     let mut config = prost_build::Config::new();
     // What is in an image can be shown as it stands there, by those who look into it.
     config.type_attribute(".images", looked_into("derive(serde::Serialize)"));
+    for message in LOOKED_INTO {
+        config.type_attribute(format!(".images.{message}"), "#[cfg(feature = \"inspect\")]");
+    }
     for field in byte_fields(&descriptors.file) {
         config.field_attribute(field, looked_into("serde(serialize_with = \"super::text::serialize\")"));
     }
