@@ -120,6 +120,19 @@ fn one_that_is_to_be_restored_lazily_is_restored_at_once() {
     eventually("a look at its memory", || said(&lab).contains("right 1").then_some(()));
 }
 
+#[test]
+fn what_one_of_a_chain_has_is_shown_with_what_it_has_in_common_with_others() {
+    let lab = Lab::new();
+    let checkpoint = chain(&lab, changer(&lab, 16), 2).remove(1);
+    let shown = succeeds(&mut lab.selfdump(["show".as_ref(), checkpoint.as_os_str()]));
+    let head = shown.lines().find(|line| line.trim_start().starts_with("builds on ")).expect("a line");
+    assert!(head.contains("/000001: "), "{head}");
+    let process = shown.lines().find(|line| line.contains(" changer ")).expect("the process");
+    let words: Vec<&str> = process.split_whitespace().collect();
+    let [.., number, "MiB"] = words[..] else { panic!("{process}") };
+    assert!(number.parse::<f64>().unwrap() > 10.0, "{process}");
+}
+
 fn compressed(launch: Launch) -> Launch {
     launch.env("SELFDUMP_COMPRESS", "zstd")
 }

@@ -208,7 +208,7 @@ fn a_tree_is_shown_with_each_child_below_its_parent() {
     let lines: Vec<&str> = tree.lines().skip_while(|line| !line.starts_with("PROCESS")).collect();
     assert!(lines[1].starts_with(&format!("{} family ", family.pid())), "{tree}");
     assert!(lines[2].starts_with(&format!("  {child} family ")), "{tree}");
-    assert!(tree.contains("criu     4.1.1"), "{tree}");
+    assert!(tree.contains("criu      4.1.1"), "{tree}");
     let [whole, one] = [vec![], vec!["--pid", &child]]
         .map(|more| json(&lab, &[vec!["show", "family", "--json"], more].concat()));
     assert_eq!(whole["processes"].as_array().unwrap().len(), 2);

@@ -32,7 +32,7 @@ pub fn print(entry: &Entry, manifest: &Manifest) {
 }
 
 fn line(name: &str, text: &str) {
-    println!("  {name:<9}{text}");
+    println!("  {name:<10}{text}");
 }
 
 fn generation(generation: u64) -> String {

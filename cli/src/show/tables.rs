@@ -36,7 +36,7 @@ fn depth(all: &[Shown], process: &Process) -> usize {
 }
 
 fn dumped(process: &Process) -> Bytes {
-    process.memory.iter().flat_map(|memory| &memory.mappings).map(|mapping| mapping.dumped_bytes).sum()
+    process.memory.iter().flat_map(|memory| &memory.mappings).map(Mapping::held).sum()
 }
 
 fn title(what: &str, process: &Process) {
@@ -100,7 +100,7 @@ pub fn memory_by_kind(process: &Process) {
         let (count, size, dumped) = kinds.entry(output::name(&mapping.kind)).or_default();
         *count += 1;
         *size += mapping.size().0;
-        *dumped += mapping.dumped_bytes.0;
+        *dumped += mapping.held().0;
     }
     title("memory", process);
     let mut table = output::Table::new(["  KIND", "MAPPINGS", "SIZE", "DUMPED"], &[1, 2, 3]);
@@ -121,7 +121,7 @@ pub fn memory(process: &Process) {
             format!("  {:012x}", mapping.start),
             mode(mapping),
             mapping.size().to_string(),
-            mapping.dumped_bytes.to_string(),
+            mapping.held().to_string(),
             output::mapping(mapping),
         ]);
     }

@@ -86,6 +86,11 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// How much of it the checkpoint has, in its own images or in those that they build on.
+    pub fn held(&self) -> Bytes {
+        [self.dumped_bytes, self.in_parent_bytes].into_iter().sum()
+    }
+
     /// Its size.
     pub fn size(&self) -> Bytes {
         Bytes(self.end - self.start)
