@@ -160,7 +160,7 @@ pub(super) fn refused(plans: &[FilePlan]) -> Result<()> {
     }
 }
 
-/// The regular files that have a name, each once.
+/// The regular files that have a name, each once. What the kernel tells of these processes comes back with them.
 fn frozen(processes: &[Process]) -> BTreeMap<PathBuf, Frozen> {
     let mut files: BTreeMap<PathBuf, Frozen> = BTreeMap::new();
     for open in processes.iter().flat_map(|process| &process.descriptors) {
@@ -168,6 +168,9 @@ fn frozen(processes: &[Process]) -> BTreeMap<PathBuf, Frozen> {
         else {
             continue;
         };
+        if is_told_of_one(path, processes) {
+            continue;
+        }
         let file = files.entry(path.clone()).or_insert(Frozen {
             size: None,
             identity,
@@ -179,6 +182,15 @@ fn frozen(processes: &[Process]) -> BTreeMap<PathBuf, Frozen> {
         file.only_appends &= !open.writes() || open.appends();
     }
     files
+}
+
+/// Whether a path is in the folder of one of these processes, or threads, in `/proc`.
+fn is_told_of_one(path: &Path, processes: &[Process]) -> bool {
+    let below = path.strip_prefix("/proc").ok().and_then(|below| below.iter().next());
+    let number = below.and_then(|name| name.to_str()?.parse::<i32>().ok());
+    number.is_some_and(|number| {
+        processes.iter().any(|process| process.pid == number || process.threads.contains(&number))
+    })
 }
 
 fn verdict(

@@ -101,6 +101,15 @@ fn is_refused(plan: &FilePlan, why: &str, remedy: &str) {
 }
 
 #[test]
+fn what_the_kernel_tells_of_a_process_comes_back_with_it_and_of_another_it_is_gone() {
+    let tells = ["/proc/40/stat", "/proc/40/task/40/comm", "/proc/41/stat", "/procs/40/stat"];
+    let open = (3..).zip(tells).map(|(fd, path)| open(fd, path, READ)).collect();
+    let frozen = frozen(&[process(open)]);
+    let planned: Vec<&Path> = frozen.keys().map(PathBuf::as_path).collect();
+    assert_eq!(planned, [Path::new("/proc/41/stat"), Path::new("/procs/40/stat")]);
+}
+
+#[test]
 fn each_change_has_its_default() {
     let rewind = FileAction::Rewind { to: SIZE, cut: Bytes(8) };
     let keep = FileAction::Keep { size: Bytes(50) };

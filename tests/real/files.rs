@@ -47,6 +47,25 @@ fn refused(lab: &Lab, arguments: &[&str], expected: &[&str]) {
 }
 
 #[test]
+fn what_it_reads_of_itself_in_proc_comes_back_with_it() {
+    let lab = Lab::new();
+    let file = lab.path("out.txt");
+    let mut shell = Command::new("sh");
+    // The shell becomes the program, whose own `stat` it is then.
+    shell.args(["-c", "exec \"$0\" plain \"$1\" 7</proc/self/stat"]).arg(program("writer")).arg(&file);
+    let writer = lab.launch(shell, "writer").start();
+    eventually("some lines", || (numbers(&file).len() > 50).then_some(()));
+    writer.signal(USR2);
+    let checkpoint = lab.wait_for_checkpoint(1);
+    let told = format!("/proc/{}/stat", writer.pid());
+    let open = manifest(&checkpoint)["processes"][0]["descriptors"].as_array().unwrap().clone();
+    assert!(open.iter().any(|open| open["path"] == told.as_str()), "{open:?}");
+    writer.crash();
+    let (back, _) = restore(&lab, &[]);
+    assert_eq!(fs::read_link(format!("/proc/{}/fd/7", back.pid)).unwrap(), Path::new(&told));
+}
+
+#[test]
 fn a_file_that_has_grown_is_cut_back_and_each_of_its_lines_is_there_once() {
     for how in ["plain", "buffered"] {
         let lab = Lab::new();
