@@ -81,7 +81,7 @@ impl Running {
             signal: signal::name(signal),
             grace_seconds: seconds(order.grace),
         });
-        self.send(signal);
+        self.send_to_end(signal);
     }
 
     /// The signal that asks it to leave; or the one that asks for a checkpoint, after which we end it ourselves, where
@@ -124,7 +124,7 @@ impl Running {
             Some(true) => self.kill(),
             Some(false) => {
                 self.leaving = Some(Leaving { deadline, asked: Asked::ToLeave });
-                self.send(signal::TERM);
+                self.send_to_end(signal::TERM);
             }
             None => {}
         }

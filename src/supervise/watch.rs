@@ -192,8 +192,10 @@ impl Running {
     /// A key pressed at the terminal goes to its whole foreground group, which the program may be in.
     fn pass_on(&mut self, taken: Taken) {
         let same_group = || process::group_of(self.pid) == process::group_of(process::id());
-        if !(taken.from_kernel && same_group()) {
-            self.send(taken.signal);
+        match taken.signal {
+            _ if taken.from_kernel && same_group() => {}
+            signal::TERM => self.send_to_end(signal::TERM),
+            other => self.send(other),
         }
         self.told.push(taken.signal);
     }
@@ -205,6 +207,13 @@ impl Running {
             let _ = signal::send(self.pid, signal);
         }
         self.told.push(signal);
+    }
+
+    /// What is stopped acts on it as well, as with systemd (systemd.kill(5)): by Ctrl-Z, or by who was about to end it and
+    /// was killed.
+    pub(super) fn send_to_end(&mut self, signal: i32) {
+        self.send(signal);
+        self.send(signal::CONTINUE);
     }
 
     pub(super) fn read_status(&mut self) {

@@ -93,7 +93,7 @@ fn the_guard_of_a_restore_before_leaves_the_program_alone() {
     restorer.wait_for("selfdump: restored forker/");
     let guard = guard_of(&restorer);
     // It is to tell its guard nothing of the end.
-    restorer.signal(libc::SIGSTOP);
+    restorer.stop();
     pids.iter().for_each(|&pid| send(pid, KILL));
     restorer.crash();
     let mut command = selfdump();

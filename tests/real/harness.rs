@@ -80,15 +80,21 @@ pub fn succeeds(command: &mut Command) -> String {
 }
 
 /// Waits for something to be there; panics with `what` when it never comes.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    patiently(look).unwrap_or_else(|| panic!("never came: {what}"))
+}
+
+/// Looks until there is something, or for so long that it won't come any more.
+pub fn patiently<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
+    while started.elapsed() < PATIENCE {
+        let found = look();
+        if found.is_some() {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "never came: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+    None
 }
 
 /// A folder of its own with a store in it; both go when it is dropped.
@@ -275,6 +281,11 @@ impl Subject {
         send(self.pid(), signal);
     }
 
+    /// Stops it. A signal only asks for that: of a busy process the other threads may go on for a while.
+    pub fn stop(&self) {
+        stop(self.pid());
+    }
+
     pub fn output(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
@@ -296,7 +307,8 @@ impl Subject {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        eventually("the end of the program", || self.child.try_wait().expect("a child"))
+        let ended = patiently(|| self.child.try_wait().expect("a child"));
+        ended.unwrap_or_else(|| panic!("process {} never ended, which said: {}", self.pid(), self.output()))
     }
 }
 
@@ -305,6 +317,19 @@ impl Drop for Subject {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Stops a process, and waits until all its threads stand still.
+pub fn stop(pid: i32) {
+    send(pid, libc::SIGSTOP);
+    eventually("the stop of all threads", || is_stopped(pid).then_some(()));
+}
+
+/// Whether all threads of a process stand still because of a signal.
+pub fn is_stopped(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
+    states.all(|state| state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
 }
 
 /// Sends a signal by process id.

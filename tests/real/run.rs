@@ -22,7 +22,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::afterlife::is_there;
-use crate::harness::{KILL, Lab, Subject, USR2, died_of, eventually, manifest, program, selfdump, send};
+use crate::harness::{
+    KILL, Lab, Subject, USR2, died_of, eventually, is_stopped, manifest, patiently, program, selfdump, send,
+    stop,
+};
 
 const SEGV: i32 = libc::SIGSEGV;
 const TERM: i32 = libc::SIGTERM;
@@ -69,9 +72,8 @@ impl Runner {
 
     /// Waits for the `count`th event of a kind.
     fn wait_for(&self, kind: &str, count: usize) -> Value {
-        eventually(&format!("{kind} {count}, in {}", self.runner.output()), || {
-            self.all(kind).into_iter().nth(count - 1)
-        })
+        let event = patiently(|| self.all(kind).into_iter().nth(count - 1));
+        event.unwrap_or_else(|| panic!("never came: {kind} {count}, in {}", self.runner.output()))
     }
 
     fn pid(&self) -> i32 {

@@ -72,9 +72,7 @@ fn signals_are_passed_on_and_a_death_by_one_of_them_is_no_crash() {
     run.wait_for("saved", 1);
 
     run.runner.signal(libc::SIGTSTP);
-    let state = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let stopped = |pid: i32| state(pid).rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"));
-    eventually("both stop", || (stopped(pid) && stopped(run.runner.pid())).then_some(()));
+    eventually("both stop", || (is_stopped(pid) && is_stopped(run.runner.pid())).then_some(()));
     run.runner.signal(libc::SIGCONT);
     goes_on(&lab);
 

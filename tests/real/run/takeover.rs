@@ -45,6 +45,23 @@ fn the_exit_status_of_a_program_that_was_taken_over_is_passed_on() {
     drop(left);
 }
 
+/// Whoever was about to end it was killed half-way.
+#[test]
+fn a_program_that_is_stopped_when_it_is_taken_over_leaves_all_the_same() {
+    for options in [&["--resume"][..], &["--resume", "--on-term", "pass"]] {
+        let lab = Lab::new();
+        let run = Runner::start(&lab, errand(&lab, &["--every", "200ms"]));
+        lab.wait_for_checkpoint(1);
+        let left = Left(run.crash());
+        stop(left.0);
+        let mut run = Runner::start(&lab, errand(&lab, options));
+        run.wait_for("taken-over", 1);
+        run.runner.signal(TERM);
+        let status = run.runner.wait();
+        assert!(status.code() == Some(75) || died_of(status, TERM), "{status}: {}", run.runner.output());
+    }
+}
+
 #[test]
 fn a_program_that_knows_no_signal_to_leave_by_is_ended_when_its_checkpoint_is_made() {
     let lab = Lab::new();

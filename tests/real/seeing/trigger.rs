@@ -5,7 +5,6 @@ use std::process::Command;
 use super::{assert_fails, json, printed, told};
 use crate::harness::{KILL, Lab, Subject, eventually, send};
 
-const STOP: i32 = libc::SIGSTOP;
 const CONTINUE: i32 = libc::SIGCONT;
 
 /// `chain`, once it has said how it is doing.
@@ -85,7 +84,7 @@ fn a_failure_and_an_answer_that_does_not_come_have_statuses_of_their_own() {
     assert!(line.starts_with("chain ") && line.contains("failed") && line.ends_with(" 2"), "{said}");
     assert!(said.contains("no-criu is not a program") && said.contains("help: set SELFDUMP_CRIU"), "{said}");
 
-    send(program.pid(), STOP);
+    program.stop();
     assert_fails(
         &lab.run(["trigger", &pid, "--wait", "--timeout", "300ms"]),
         4,

@@ -50,7 +50,7 @@ fn a_program_ends_where_its_restorer_and_the_service_are_killed_together() {
     let mut restored = Restored { restorer: restore(&served, ONE, &checkpoint), pid };
     comes_back(&served, ONE);
     for one in [&restored.restorer, &served.service] {
-        one.signal(19);
+        one.stop();
     }
     for one in [&mut restored.restorer, &mut served.service] {
         one.signal(KILL);

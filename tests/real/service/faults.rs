@@ -186,7 +186,7 @@ fn what_a_killed_service_has_left_locked_is_given_back_by_the_next_one() {
     let (chain, images) = being_dumped(&served);
     let worker = eventually("a worker", || served.worker());
     // The draft's owner would remove it as soon as the connection ends.
-    chain.signal(19);
+    chain.stop();
     served.service.signal(KILL);
     served.service.wait();
     eventually("the end of its worker", || (!Path::new(&format!("/proc/{worker}")).exists()).then_some(()));

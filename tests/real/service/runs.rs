@@ -7,7 +7,7 @@ use super::ends::is_gone;
 use super::restores::start;
 use super::{ONE, Served, TERM};
 use crate::chain::follow;
-use crate::harness::{KILL, Subject, criu, eventually, send};
+use crate::harness::{KILL, Subject, criu, eventually, patiently, send};
 
 /// A runner, and its program.
 struct Run {
@@ -35,9 +35,8 @@ impl Run {
 
     /// Waits for the `count`th event of a kind.
     fn wait_for(&self, kind: &str, count: usize) -> serde_json::Value {
-        eventually(&format!("{kind} {count}, in {}", self.runner.output()), || {
-            self.all(kind).into_iter().nth(count - 1)
-        })
+        let event = patiently(|| self.all(kind).into_iter().nth(count - 1));
+        event.unwrap_or_else(|| panic!("never came: {kind} {count}, in {}", self.runner.output()))
     }
 
     fn pid(&self) -> i32 {
@@ -120,7 +119,7 @@ fn a_program_goes_on_where_its_runner_and_the_service_are_killed_together_and_is
     let pid = run.pid();
     run.has_brought_back(pid);
     for one in [&run.runner, &served.service] {
-        one.signal(19);
+        one.stop();
     }
     for one in [&mut run.runner, &mut served.service] {
         one.signal(KILL);
