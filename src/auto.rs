@@ -13,6 +13,7 @@ use std::panic::catch_unwind;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorKind};
 use crate::install::By;
+use crate::role;
 use crate::sys::program;
 
 /// What the loader calls.
@@ -39,6 +40,8 @@ pub extern "C" fn construct_preloaded() {
 }
 
 fn install_before_main(by: By) {
+    // The loader may call us before the constructor that this is for.
+    role::construct();
     // A panic may not leave a function that C calls; its message has been printed.
     let _ = catch_unwind(|| {
         if let Err(error) = Config::new().install_by(by) {

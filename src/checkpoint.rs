@@ -10,6 +10,7 @@
 //! only there is it decided which of them may change the store.
 
 mod ahead;
+pub(crate) mod copier;
 mod copies;
 mod incremental;
 mod rounds;
@@ -38,6 +39,7 @@ use crate::store::retention::Keep;
 use crate::store::runtime;
 use crate::sys::{self, crash, procfs};
 use ahead::Pauses;
+use copier::Copier;
 use copies::Copies;
 use staging::Tree;
 
@@ -299,7 +301,16 @@ fn dump(subject: &mut Subject, draft: &mut Draft, order: &Order, ways: Vec<Way>)
 }
 
 fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result<Answer> {
-    let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
+    let by_worker = matches!(way, Way::Worker(_));
+    let mut copier = if by_worker { Copier::start(draft) } else { None };
+    if copier.is_none() {
+        draft.give_memory_back()?;
+    }
+    let explain =
+        |copier: &Option<Copier>, error| copier.iter().fold(error, |error, copier| copier.explain(error));
+    let tied = copier.as_ref().and_then(Copier::tied);
+    let connected = way.connect_tied(&draft.worker_log(), tied, timeout);
+    let (connection, version) = connected.map_err(|error| explain(&copier, error))?;
     let peer = connection.peer();
     let mut options = DumpOptions::new(draft.link(), order.needs.clone());
     options.tcp_close &= !order.keep_tcp;
@@ -310,11 +321,15 @@ fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result
         Some(copies) => copies.ask(&connection, draft, &mut options)?,
         None => false,
     };
+    copier.iter_mut().try_for_each(Copier::let_go_of_the_tied)?;
     let dumped = connection.dump(&options).map_err(|error| match &order.copies {
         Some(copies) => copies.explain(draft, error),
         None => error,
-    })?;
-    let by_worker = matches!(way, Way::Worker(_));
+    });
+    let dumped = dumped.map_err(|error| explain(&copier, error))?;
+    if let (Dumped::Original, Some(copier)) = (&dumped, copier) {
+        copier.finish()?;
+    }
     Ok(Answer { dumped, copied, version, peer, by_worker, answered: SystemTime::now() })
 }
 

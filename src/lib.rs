@@ -142,6 +142,8 @@ pub mod status;
 pub mod ask;
 pub mod doctor;
 
+mod role;
+
 pub mod auto;
 
 /// What the fuzz targets need of the inside (docs/fuzzing.md).

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, uppermost first. Those of one line don't know each other.
-const ORDER: [&[&str]; 18] = [
+const ORDER: [&[&str]; 19] = [
     &["error", "frozen", "sys"],
     &["report"],
     &["metrics"],
@@ -22,6 +22,7 @@ const ORDER: [&[&str]; 18] = [
     &["install"],
     &["status"],
     &["ask", "doctor"],
+    &["role"],
     &["auto", "fuzzing"],
     &["lib"],
 ];
@@ -203,16 +204,18 @@ fn stands_in(text: &str, wanted: &str) -> bool {
 #[test]
 fn unsafe_code_and_system_calls_stand_in_sys() {
     only_in(
-        |source| source.is_in("sys") || source.is_in("auto.rs"),
+        |source| source.is_in("sys") || source.is_in("auto.rs") || source.is_in("role.rs"),
         &["unsafe", "libc", "nix", "signal_hook"],
     );
 }
 
 /// How many blocks, functions, implementations and attributes are unsafe in each file. One more is one to look at: it
 /// wants a reason why a safe way won't do, and its number here.
-const UNSAFE: [(&str, usize); 26] = [
+const UNSAFE: [(&str, usize); 28] = [
     ("auto.rs", 1),
+    ("role.rs", 1),
     ("sys/copies.rs", 6),
+    ("sys/copying.rs", 4),
     ("sys/crash.rs", 11),
     ("sys/credentials.rs", 6),
     ("sys/disk.rs", 3),

@@ -18,7 +18,7 @@ use crate::error::{CriuFailure, Error, ErrorKind, Result};
 use crate::frozen::Needs;
 use crate::sys;
 use crate::sys::message::{self, Received};
-use crate::sys::spawn::{self, Leash};
+use crate::sys::spawn::{self, Leash, Orphan};
 use crate::sys::trust::{self, Refusal};
 
 /// How long anything but a dump or a restore may take.
@@ -88,13 +88,25 @@ impl Connection {
     /// Starts a `criu swrk` outside of our own tree, for one dump of this process. It ends by itself when
     /// the connection is closed. What it says before it opens a log of its own goes to `output`.
     pub fn worker(program: &Path, output: &Path, timeout: Duration) -> Result<Connection> {
+        Connection::tied_worker(program, output, None, timeout)
+    }
+
+    /// The same; it gives up as well when nobody has the writing end of the pipe `tied` any more, if there is one.
+    pub(super) fn tied_worker(
+        program: &Path,
+        output: &Path,
+        tied: Option<BorrowedFd<'_>>,
+        timeout: Duration,
+    ) -> Result<Connection> {
         if sys::process::adopts_orphans() {
             return Err(explain::inside_tree());
         }
         let (socket, theirs) = pair()?;
         let argument = spawn::FIRST_DESCRIPTOR.to_string();
-        let leash = spawn::worker(program, &["swrk", &argument], &[theirs.as_fd()], output)
-            .map_err(|source| explain::unstartable(program, source))?;
+        let arguments = ["swrk", &argument];
+        let descriptors = [theirs.as_fd()];
+        let worker = Orphan { descriptors: &descriptors, tied, output, ..Orphan::new(program, &arguments) };
+        let leash = worker.start().map_err(|source| explain::unstartable(program, source))?;
         let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), leash };
         Ok(Connection { socket, peer, timeout })
     }

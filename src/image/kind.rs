@@ -171,6 +171,11 @@ impl Image {
     }
 }
 
+/// The names of the pages of the first process, which are written first, and of the last image of all.
+pub(crate) fn first_pages_and_last() -> [String; 2] {
+    [pages_name(1), Image::INVENTORY.file_name()]
+}
+
 /// The number in the name of a file of pages.
 pub(super) fn pages_id(name: &str) -> Option<u32> {
     let id = name.strip_prefix("pages-")?.strip_suffix(".img")?.parse().ok()?;

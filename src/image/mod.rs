@@ -59,6 +59,7 @@ mod wire;
 
 use std::path::Path;
 
+pub(crate) use kind::first_pages_and_last;
 #[cfg(feature = "service")]
 pub(crate) use owners::with_more_rights;
 #[cfg(feature = "service")]

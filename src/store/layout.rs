@@ -205,7 +205,7 @@ pub(crate) fn plain_folder(id: &str) -> String {
     format!("{PLAIN_FOLDER}{id}")
 }
 
-/// In one of them, while the kernel is asked for the memory that is about to be used there.
+/// In one of them, until the program stands still: the file that has the memory which is about to be used there.
 pub(crate) const ROOM: &str = "room";
 
 /// Whether it is the name of one.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::compressed::Compressing;
-use super::draft::Draft;
+use super::draft::{self, Draft};
 use super::layout;
 use super::life::Life;
 use super::manifest::{self, FileEntry};
@@ -41,6 +41,16 @@ impl Draft {
             Ok(None) => Ok(Staged::Disk),
             Err(why) => Ok(Staged::FellBack { why }),
         }
+    }
+
+    /// Whether there is a file that has the memory for the pages, as far as it can be known.
+    pub(crate) fn memory_at_hand(&self) -> Option<()> {
+        self.written.as_ref().filter(|place| place.folder.join(layout::ROOM).exists()).map(drop)
+    }
+
+    /// That file goes, so that CRIU has the memory.
+    pub(crate) fn give_memory_back(&self) -> Result<()> {
+        self.written.as_ref().map_or(Ok(()), |place| draft::remove_if_there(&place.folder.join(layout::ROOM)))
     }
 
     /// Whether the memory that it is written to has come to its end. CRIU may have had no room left to say so.

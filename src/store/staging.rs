@@ -142,7 +142,7 @@ fn in_large_pages(life: &Life, wanted: Wanted) -> Result<Option<Place>, String> 
     }
 }
 
-/// A folder in large pages, with its memory at hand. The kernel may have to take that from files first, and to move others'
+/// A folder in large pages, with its memory at hand, in a file of its own. The kernel may have to take that from files first, and to move others'
 /// pages out of the way of large ones: it does so now, and not while the program stands still.
 fn furnished(above: &Path, life: &Life, wanted: Wanted) -> Result<Place, String> {
     let place = make(above, life).map_err(|error| error.chain())?;

@@ -156,8 +156,7 @@ pub(crate) fn send_off(file: &File, from: u64, length: u64) {
     };
 }
 
-/// Has a file system in memory find the memory for so much, in pages of this size, and gives it back: whoever writes there
-/// next has it at hand. The file that it takes isn't there afterwards.
+/// Has a file system in memory find the memory for so much, in pages of this size, for a file that has it from then on.
 pub(crate) fn find_memory(file: &Path, room: u64, page: u64) -> io::Result<()> {
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(file);
     let found = made.and_then(|file| {
@@ -172,7 +171,9 @@ pub(crate) fn find_memory(file: &Path, room: u64, page: u64) -> io::Result<()> {
             done => done,
         }
     });
-    let _ = fs::remove_file(file);
+    if found.is_err() {
+        let _ = fs::remove_file(file);
+    }
     found
 }
 
@@ -305,7 +306,8 @@ mod tests {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let file = folder.path().join("file");
         find_memory(&file, 5 << 20, 2 << 20).unwrap();
-        assert!(!file.exists());
+        assert_eq!(std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&file).unwrap()) * 512, 5 << 20);
+        fs::remove_file(&file).unwrap();
         assert!(find_memory(&file, 1 << 60, 2 << 20).is_err() && !file.exists(), "nobody has so much");
         fs::write(&file, vec![7; 4 << 20]).unwrap();
         let open = File::options().write(true).open(&file).unwrap();

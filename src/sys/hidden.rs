@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::limit;
 use super::machine::LargePages;
-use super::spawn::{self, Leash};
+use super::spawn::{Leash, Orphan};
 use crate::frozen::Bytes;
 
 /// Longer than anything takes: `sleep` is ended by its leash.
@@ -32,7 +32,8 @@ impl Hidden {
     /// One with room for so much. It takes root's rights, and a kernel with huge pages in file systems.
     pub(crate) fn with_room(size: Bytes) -> io::Result<Hidden> {
         let root = mount(size)?;
-        let leash = spawn::keeper(&limit::sleep()?, &[A_YEAR], root.as_fd())?;
+        let sleep = limit::sleep()?;
+        let leash = Orphan { folder: Some(root.as_fd()), ..Orphan::new(&sleep, &[A_YEAR]) }.start()?;
         Ok(Hidden { path: PathBuf::from(format!("/proc/{}/cwd", leash.worker)), _leash: leash })
     }
 

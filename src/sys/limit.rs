@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::disk;
-use super::spawn::{self, Leash, SYSTEM_FOLDERS};
+use super::spawn::{Leash, Orphan, SYSTEM_FOLDERS};
 
 impl Leash {
     /// Has the worker end after `limit`, which is rounded up to whole seconds, if this isn't dropped before.
@@ -20,9 +20,9 @@ impl Leash {
     /// Where there is no `sleep` that can be started; the worker is on the leash as before.
     pub(crate) fn end_after(&mut self, limit: Duration) -> io::Result<()> {
         let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
-        let seconds = seconds.to_string();
+        let (sleep, seconds) = (sleep()?, seconds.to_string());
         let held = [self.writer.as_fd()];
-        self.writer = spawn::worker(&sleep()?, &[&seconds], &held, Path::new("/dev/null"))?.writer;
+        self.writer = Orphan { descriptors: &held, ..Orphan::new(&sleep, &[&seconds]) }.start()?.writer;
         Ok(())
     }
 }
@@ -44,8 +44,9 @@ mod tests {
     fn hanging() -> (File, Leash) {
         let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let script = "echo ready >&3; while :; do sleep 60 3>&-; done";
-        let leash =
-            spawn::worker(Path::new("/bin/sh"), &["-c", script], &[writer.as_fd()], Path::new("/dev/null"));
+        let arguments = ["-c", script];
+        let shell = Orphan::new(Path::new("/bin/sh"), &arguments);
+        let leash = Orphan { descriptors: &[writer.as_fd()], ..shell }.start();
         let mut reader = File::from(reader);
         reader.read_exact(&mut [0; 6]).unwrap();
         (reader, leash.unwrap())

@@ -9,6 +9,8 @@
 //! - [`handler`]: the handlers of the signals that ask for checkpoints.
 //! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
+//! - [`ourselves`]: this very code in a process of its own, which goes on while the program stands still.
+//! - [`copying`]: taking pages out of a pipe with several processors.
 //! - `tracee`: a child that stands still at its own end.
 //! - [`limit`]: having a worker end after a time.
 //! - [`hidden`]: a file system in memory, in huge pages, that is mounted nowhere.
@@ -35,6 +37,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod copies;
+pub(crate) mod copying;
 pub(crate) mod crash;
 #[cfg(feature = "service")]
 pub(crate) mod credentials;
@@ -52,6 +55,7 @@ pub(crate) mod machine;
 pub(crate) mod mappings;
 pub(crate) mod message;
 pub(crate) mod namespace;
+pub(crate) mod ourselves;
 #[cfg(feature = "inspect")]
 pub(crate) mod part;
 pub(crate) mod passing;

@@ -143,6 +143,20 @@ pub(crate) fn executable_mappings(pid: i32) -> BTreeSet<PathBuf> {
     named.collect()
 }
 
+/// The file that this process has mapped at an address.
+pub(crate) fn mapped_at(address: usize) -> io::Result<PathBuf> {
+    let maps = fs::read("/proc/self/maps")?;
+    let found = maps.split(|&byte| byte == b'\n').find_map(|line| {
+        let mut fields = line.splitn(6, |&byte| byte == b' ');
+        let (start, end) = std::str::from_utf8(fields.next()?).ok()?.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let path = fields.nth(4)?.trim_ascii_start();
+        (number(start)? <= address && address < number(end)? && path.starts_with(b"/"))
+            .then(|| PathBuf::from(OsString::from_vec(path.to_vec())))
+    });
+    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 /// Whether a process waits where it touches memory that is missing, until somebody fills it (userfaultfd(2)).
 pub(crate) fn waits_for_pages(pid: i32) -> bool {
     let mappings = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();

@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd;
 
-use super::{process, signal};
+use super::{process, procfs, signal};
 
 /// Room for the few frames of a child before its exec.
 const STACK: usize = 64 * 1024;
@@ -56,10 +56,9 @@ pub(crate) struct Leash {
 }
 
 impl Leash {
-    /// Whether the worker is still there, or at least not yet waited for by whoever adopts orphans. By its number, since a
-    /// descriptor that tells it would be in the image.
+    /// Whether the worker is still there. By its number, since a descriptor that tells it would be in the image.
     pub(crate) fn is_taut(&self) -> bool {
-        process::group_of(self.worker).is_some()
+        procfs::stat(self.worker).is_ok_and(|stat| !stat.is_ending)
     }
 }
 
@@ -77,6 +76,8 @@ struct Launch {
     output: Option<CString>,
     /// The folder that one on a leash runs in, if that isn't the root.
     folder: Option<c_int>,
+    /// Whether the last descriptor but one is of a leash as well.
+    is_tied: bool,
     /// What a detached worker's first clone starts the second on.
     detached: Option<Vec<u8>>,
     /// Whom it is to be run as, where that is somebody else.
@@ -99,6 +100,7 @@ impl Launch {
             outlives_us: false,
             output: None,
             folder: None,
+            is_tied: false,
             detached: None,
             #[cfg(feature = "service")]
             identity: None,
@@ -166,7 +168,7 @@ pub(crate) fn child_as(
     arguments: &[&str],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<(i32, Leash)> {
-    let (reader, writer) = leash()?;
+    let (reader, writer) = pipe()?;
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
     let path = format!("PATH={}", SYSTEM_FOLDERS.join(":"));
     let (argv, envp) = (arguments_of(program, arguments)?, vec![CString::new(path)?]);
@@ -176,47 +178,61 @@ pub(crate) fn child_as(
     launch.start_child().map(|pid| (pid, Leash { writer, worker: pid }))
 }
 
-/// Starts an orphan in a session of its own, in the root folder, without input; what it says goes to the end
-/// of the file `output`. `descriptors` become 3, 4, … in it; the next number is the other end of the
-/// leash, and everything else is closed.
-pub(crate) fn worker(
-    program: &Path,
-    arguments: &[&str],
-    descriptors: &[BorrowedFd<'_>],
-    output: &Path,
-) -> io::Result<Leash> {
-    orphan(program, arguments, descriptors, output, None)
+/// An orphan that is to be started, in a session of its own and without input.
+pub(crate) struct Orphan<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) arguments: &'a [&'a str],
+    /// They become 3, 4, … in it; the next number is the other end of its leash, and everything else is closed.
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// The other end of one leash more, which somebody else holds. When that is let go, it gets a SIGALRM. CRIU dies of it
+    /// as long as it has done nothing to the program; from then on that could cost the program its life, and it gives up
+    /// what it waits for (`alarm_handler` in criu/cr-dump.c).
+    pub(crate) tied: Option<BorrowedFd<'a>>,
+    /// The file to whose end goes what it says.
+    pub(crate) output: &'a Path,
+    /// The folder that it runs in, if that isn't the root.
+    pub(crate) folder: Option<BorrowedFd<'a>>,
+    /// What is in its environment besides ours.
+    pub(crate) variables: Vec<(OsString, OsString)>,
 }
 
-/// The same in a folder, which it keeps for as long as it runs, and without a word.
-pub(crate) fn keeper(program: &Path, arguments: &[&str], folder: BorrowedFd<'_>) -> io::Result<Leash> {
-    orphan(program, arguments, &[], Path::new("/dev/null"), Some(folder))
-}
+impl<'a> Orphan<'a> {
+    /// One that runs in the root folder, and says nothing.
+    pub(crate) fn new(program: &'a Path, arguments: &'a [&'a str]) -> Orphan<'a> {
+        Orphan {
+            program,
+            arguments,
+            descriptors: &[],
+            tied: None,
+            output: Path::new("/dev/null"),
+            folder: None,
+            variables: Vec::new(),
+        }
+    }
 
-fn orphan(
-    program: &Path,
-    arguments: &[&str],
-    descriptors: &[BorrowedFd<'_>],
-    output: &Path,
-    folder: Option<BorrowedFd<'_>>,
-) -> io::Result<Leash> {
-    let (reader, writer) = leash()?;
-    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().copied().chain([reader.as_fd()]).collect();
-    let (argv, envp) = (arguments_of(program, arguments)?, c_strings(environment())?);
-    let mut launch = Launch::new(&argv, &envp, &descriptors);
-    launch.output = Some(CString::new(output.as_os_str().as_bytes())?);
-    launch.folder = folder.map(|folder| folder.as_raw_fd());
-    launch.detached = Some(vec![0; STACK]);
-    let (first, errno) = launch.start()?;
-    process::wait(first)?;
-    match errno {
-        0 => Ok(Leash { writer, worker: launch.worker }),
-        errno => Err(io::Error::from_raw_os_error(errno)),
+    pub(crate) fn start(self) -> io::Result<Leash> {
+        let (reader, writer) = pipe()?;
+        let leashes = self.tied.into_iter().chain([reader.as_fd()]);
+        let descriptors: Vec<BorrowedFd<'_>> = self.descriptors.iter().copied().chain(leashes).collect();
+        let variables = self.variables.into_iter().map(|(name, value)| entry(name, &value));
+        let envp = c_strings(environment().chain(variables))?;
+        let argv = arguments_of(self.program, self.arguments)?;
+        let mut launch = Launch::new(&argv, &envp, &descriptors);
+        launch.is_tied = self.tied.is_some();
+        launch.output = Some(CString::new(self.output.as_os_str().as_bytes())?);
+        launch.folder = self.folder.map(|folder| folder.as_raw_fd());
+        launch.detached = Some(vec![0; STACK]);
+        let (first, errno) = launch.start()?;
+        process::wait(first)?;
+        match errno {
+            0 => Ok(Leash { writer, worker: launch.worker }),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 }
 
-/// Both ends of a leash: the child's, and ours.
-fn leash() -> io::Result<(OwnedFd, OwnedFd)> {
+/// Both ends of a pipe: the reading one, and the writing one.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
     Ok((process::off_the_streams(reader)?, process::off_the_streams(writer)?))
 }
@@ -237,12 +253,17 @@ fn environment() -> impl Iterator<Item = OsString> {
         let ours = name.as_bytes().starts_with(b"LD_") || name.as_bytes().starts_with(b"SELFDUMP");
         (!ours).then(|| {
             let value = if name == "PATH" { with_system_folders(&value) } else { value };
-            let mut entry = name;
-            entry.push("=");
-            entry.push(value);
-            entry
+            entry(name, &value)
         })
     })
+}
+
+/// As it stands in an environment.
+fn entry(name: OsString, value: &OsStr) -> OsString {
+    let mut entry = name;
+    entry.push("=");
+    entry.push(value);
+    entry
 }
 
 /// CRIU runs `iptables-restore` and `nft` by their names, through `sh`: a program's own PATH may lack them.

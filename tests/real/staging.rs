@@ -1,5 +1,7 @@
 //! Checkpoints that go by way of memory: they are as any others are, and what was in memory is gone afterwards.
 
+pub mod copier;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

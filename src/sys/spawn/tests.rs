@@ -10,6 +10,16 @@ fn pipe() -> (File, File) {
     (reader.into(), writer.into())
 }
 
+/// Starts an orphan that says what it says into a file.
+fn worker(
+    program: &Path,
+    arguments: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+    output: &Path,
+) -> io::Result<Leash> {
+    Orphan { descriptors, output, ..Orphan::new(program, arguments) }.start()
+}
+
 /// What comes out of a pipe until all its writers are gone.
 fn read_all(mut reader: File) -> String {
     let mut text = String::new();
@@ -57,6 +67,25 @@ fn a_worker_is_killed_when_its_leash_is_dropped() {
     drop(leash);
     // The end comes when the worker, the last writer, is gone.
     assert_eq!(read_all(said), "");
+}
+
+#[test]
+fn a_worker_that_is_tied_ends_when_either_leash_is_let_go() {
+    for lets_go_of_its_own in [true, false] {
+        let (mut said, sink) = pipe();
+        let (tied, other) = pipe();
+        let arguments = ["-c", "echo ready >&3; exec sleep 60"];
+        let orphan = Orphan::new(Path::new(SHELL), &arguments);
+        let leash =
+            Orphan { descriptors: &[sink.as_fd()], tied: Some(tied.as_fd()), ..orphan }.start().unwrap();
+        drop((sink, tied));
+        said.read_exact(&mut [0; 6]).unwrap();
+        let (one, another): (OwnedFd, OwnedFd) =
+            if lets_go_of_its_own { (leash.writer, other.into()) } else { (other.into(), leash.writer) };
+        drop(one);
+        assert_eq!(read_all(said), "");
+        drop(another);
+    }
 }
 
 #[test]

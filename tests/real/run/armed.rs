@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::failures::small_disk::Disk;
 use crate::harness::library;
+use crate::staging::copier::copiers;
 
 /// As pyenv has them: a script that asks helpers which python it is to be, and then is that.
 const SHIM: &str = r#"#!/usr/bin/env bash
@@ -113,4 +115,26 @@ fn preloaded_by_hand_it_is_inert() {
         died_of(ended.status, USR2) && text(&ended.stdout).trim() == "sh",
         "built together with the examples? build it with `cargo build -p selfdump-preload`: {ended:?}"
     );
+}
+
+/// Its own file isn't the library's.
+#[test]
+fn what_copies_its_pages_executes_a_program_that_does_nothing_else() {
+    let lab = Lab::new();
+    let memory = Disk::at(lab.path("memory"), "huge=always,size=500m");
+    let mut command = runner(&lab, &[]);
+    // Large enough to be seen while it is copied.
+    let program = "import time; memory = b'x' * (256 << 20); print('ready', flush=True); time.sleep(1000)";
+    command.args(["/usr/bin/python3", "-c", program]).env("SELFDUMP_STAGING", memory.path());
+    let run = Runner::start(&lab, command);
+    let pid = run.pid();
+    run.runner.wait_for("ready");
+    run.runner.signal(USR2);
+    let (_, executed) = eventually("a process that copies", || copiers(memory.path()).pop());
+    assert_eq!(executed.file_name().unwrap(), "true");
+    run.wait_for("saved", 1);
+    assert_eq!(manifest(&lab.wait_for_checkpoint(1))["staged"]["where"], "folder");
+    eventually("its end", || copiers(memory.path()).is_empty().then_some(()));
+    send(pid, KILL);
+    assert_eq!(run.wait_for("restored", 1)["pid"], pid);
 }

@@ -1,0 +1,125 @@
+//! Copying the program's pages with more than one processor while it stands still, where a checkpoint goes by way of memory.
+//!
+//! CRIU takes the pages out of the program, gives them to the kernel to copy them into the file, and waits for that, all in
+//! turn. Here the file that it writes to is a pipe (fifo(7)), which passes the pages themselves on, and a helper copies
+//! them into memory that is at hand already, while CRIU takes the next.
+//!
+//! The program goes on as soon as CRIU has written the last of its images, `inventory.img`, and all pages have to be copied
+//! by then: that one is a pipe as well, which the helper doesn't open before. Where the helper ends, CRIU is told by a leash
+//! to give up, so that nobody waits for it; the program runs on, and the checkpoint has failed.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::image;
+use crate::store::draft::Draft;
+use crate::store::layout;
+use crate::sys::copying::{self, Source};
+use crate::sys::disk;
+use crate::sys::ourselves::{self, Helper};
+
+/// What the helper is told that it is.
+pub(crate) const ROLE: &str = "copier";
+
+/// How long it may take to name its last file when CRIU has answered.
+const NAMING: Duration = Duration::from_secs(10);
+
+const ENDED: &str = "the process that copies the program's pages has ended before it was done";
+const WITHOUT: &str = "ask again; SELFDUMP_STAGING=off does without that process, if it is killed each time";
+
+/// A helper that copies pages. It is ended when this is dropped.
+#[derive(Debug)]
+pub(super) struct Copier {
+    images: PathBuf,
+    helper: Helper,
+}
+
+impl Copier {
+    /// Starts one for a draft that has its memory at hand. None where it can't be had: then CRIU copies the pages.
+    pub(super) fn start(draft: &Draft) -> Option<Copier> {
+        draft.memory_at_hand()?;
+        let images = draft.images();
+        let started = make_pipes(&images).and_then(|()| {
+            let folder = File::open(draft.written_folder())?;
+            Helper::start(ROLE, folder.as_fd())
+        });
+        match started {
+            Ok(helper) => Some(Copier { images, helper }),
+            Err(error) => {
+                log::debug!("CRIU copies the pages by itself: {error}");
+                pipes(&images).iter().for_each(|pipe| drop(fs::remove_file(pipe)));
+                None
+            }
+        }
+    }
+
+    /// What CRIU is to be tied to.
+    pub(super) fn tied(&self) -> Option<BorrowedFd<'_>> {
+        self.helper.tied()
+    }
+
+    /// CRIU is tied to it: none of that is to be in the image. Fails where it has ended, which CRIU hears of only later on,
+    /// when the program stands still.
+    pub(super) fn let_go_of_the_tied(&mut self) -> Result<()> {
+        self.helper.let_go_of_the_tied();
+        match self.helper.has_ended() {
+            true => Err(Error::new(ErrorKind::ServiceDied, ENDED).with_hint(WITHOUT)),
+            false => Ok(()),
+        }
+    }
+
+    /// A failed dump's error, with what has become of the copier.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        if !self.helper.has_ended() {
+            return error;
+        }
+        Error::new(ErrorKind::ServiceDied, ENDED).with_source(error).with_hint(WITHOUT)
+    }
+
+    /// Waits until all files are where they belong. Only in the process that goes on.
+    pub(super) fn finish(self) -> Result<()> {
+        let since = Instant::now();
+        while pipes(&self.images).iter().any(|pipe| !pipe.is_file()) {
+            if since.elapsed() >= NAMING {
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    "the process that copies the program's pages doesn't end",
+                )
+                .with_hint("set SELFDUMP_STAGING=off if this comes again"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+/// The two images of which each is a pipe to the helper: the pages of the first process, and the last of all.
+fn pipes(images: &Path) -> [PathBuf; 2] {
+    image::first_pages_and_last().map(|name| images.join(name))
+}
+
+fn make_pipes(images: &Path) -> io::Result<()> {
+    pipes(images).iter().try_for_each(|pipe| copying::make_pipe(pipe))
+}
+
+/// What the helper does, in the draft's folder: copies the pages, lets CRIU write its last image, gives both their names,
+/// and is there until it is ended.
+pub(crate) fn copy() -> io::Result<()> {
+    let [pages, last] = pipes(Path::new(layout::IMAGES));
+    let source = Source::open(&pages)?;
+    let target = File::options().read(true).write(true).open(layout::ROOM)?;
+    ourselves::ready()?;
+    let size = source.copy_to(&target)?;
+    let mut written = Vec::new();
+    File::open(&last)?.read_to_end(&mut written)?;
+    target.set_len(size)?;
+    fs::rename(layout::ROOM, &pages)?;
+    disk::replace(&last, &written, "copier")?;
+    loop {
+        std::thread::park();
+    }
+}

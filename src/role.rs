@@ -1,0 +1,21 @@
+//! What a process does that is a helper of a program and not the program (`sys::ourselves`).
+
+use std::panic::catch_unwind;
+
+use crate::checkpoint::copier;
+use crate::sys::{ourselves, process};
+
+/// What the loader calls before main, and before the constructor that installs.
+// SAFETY: the section holds the addresses of functions of this type (System V ABI, "Initialization and Termination
+// Functions"), in static and dynamic programs alike.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = construct;
+
+/// Does what this process is there for, and comes back only where that is to be a program.
+pub(crate) extern "C" fn construct() {
+    if let Some(role) = ourselves::role() {
+        let done = catch_unwind(|| role == copier::ROLE && copier::copy().is_ok());
+        process::exit_at_once(u8::from(!done.unwrap_or(false)));
+    }
+}

@@ -1,0 +1,211 @@
+//! Taking pages out of a pipe into a file in memory, with several processors.
+//!
+//! What CRIU has put into the pipe are the program's own pages, and no copies of them. Taking those out takes no time, so
+//! one thread after the other takes some into a pipe of its own; it is copying them that takes the time, and all threads
+//! do it at once. They write through a mapping as far as the file has its memory already: the kernel lets one thread alone
+//! write to a file by a system call.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZero;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use nix::unistd;
+
+/// The most that everybody may have a pipe hold (pipe(7)).
+const PIPE: usize = 1 << 20;
+
+/// More of them wait for the memory, and not for each other.
+const MOST_THREADS: usize = 4;
+
+/// Makes a pipe that has a name, which nobody else can open.
+pub(crate) fn make_pipe(path: &Path) -> io::Result<()> {
+    Ok(unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?)
+}
+
+/// The reading end of a pipe that somebody else is going to write to, opened before that.
+#[derive(Debug)]
+pub(crate) struct Source(File);
+
+impl Source {
+    /// Nobody who opens the other end waits from now on.
+    pub(crate) fn open(fifo: &Path) -> io::Result<Source> {
+        let fifo = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(fifo)?;
+        enlarge(&fifo);
+        Ok(Source(fifo))
+    }
+
+    /// Waits until something is written to it, or its other end has been closed again.
+    fn wait(&self) -> io::Result<()> {
+        let mut ends = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        while let Err(errno) = poll(&mut ends, PollTimeout::NONE) {
+            if errno != Errno::EINTR {
+                return Err(errno.into());
+            }
+        }
+        fcntl(&self.0, FcntlArg::F_SETFL(OFlag::empty()))?;
+        Ok(())
+    }
+
+    /// Copies all that comes out of it to a file; how much that was. Where the file ends before, it grows.
+    pub(crate) fn copy_to(&self, target: &File) -> io::Result<u64> {
+        let mapped = Mapped::of(target);
+        self.wait()?;
+        let taken = Mutex::new(0);
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        thread::scope(|scope| {
+            let started: Vec<_> =
+                (0..threads).map(|_| scope.spawn(|| self.copy_some(target, &mapped, &taken))).collect();
+            started
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(Errno::EIO.into())))
+        })?;
+        Ok(taken.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn copy_some(&self, target: &File, mapped: &Mapped, taken: &Mutex<u64>) -> io::Result<()> {
+        let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+        enlarge(&writer);
+        loop {
+            let (at, length) = {
+                let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
+                let length = moved(&self.0, &writer, None, PIPE)?;
+                let at = *all;
+                *all += length as u64;
+                (at, length)
+            };
+            if length == 0 {
+                return Ok(());
+            }
+            let mut done = mapped.fill(at, length, &reader)?;
+            while done < length {
+                done += moved(&reader, target, Some(at + done as u64), length - done)?;
+            }
+        }
+    }
+}
+
+/// Has a pipe hold more than it does by itself, if that may be.
+fn enlarge(pipe: &impl AsFd) {
+    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
+}
+
+/// Has the kernel move up to so much between a pipe and something else.
+fn moved(from: &impl AsFd, to: &impl AsFd, at: Option<u64>, length: usize) -> io::Result<usize> {
+    let mut at = at.map(|at| at as i64);
+    loop {
+        match splice(from, None, to, at.as_mut(), length, SpliceFFlags::SPLICE_F_MOVE) {
+            Err(Errno::EINTR) => {}
+            moved => return Ok(moved?),
+        }
+    }
+}
+
+/// A file in memory, as far as it was when this was made.
+struct Mapped {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: it is memory that every thread may write to, each to a part of its own.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// Of nothing where it can't be mapped.
+    fn of(file: &File) -> Mapped {
+        let nothing = Mapped { start: ptr::null_mut(), length: 0 };
+        let length = file.metadata().map_or(0, |about| usize::try_from(about.len()).unwrap_or(0));
+        if length == 0 {
+            return nothing;
+        }
+        // SAFETY: the kernel chooses the place of the mapping, which nobody else knows.
+        let start = unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        if start == libc::MAP_FAILED { nothing } else { Mapped { start: start.cast(), length } }
+    }
+
+    /// Fills the part from `at` on with up to `length` bytes that are in a pipe, as far as it is mapped; how many those
+    /// were. No two threads may have the same part.
+    fn fill(&self, at: u64, length: usize, pipe: &OwnedFd) -> io::Result<usize> {
+        let Some(left) = usize::try_from(at).ok().and_then(|at| self.length.checked_sub(at)) else {
+            return Ok(0);
+        };
+        let (length, mut done) = (length.min(left), 0);
+        while done < length {
+            // SAFETY: the part is mapped for as long as this lives, and no other thread's.
+            let read = unsafe {
+                libc::read(pipe.as_raw_fd(), self.start.add(at as usize + done).cast(), length - done)
+            };
+            match Errno::result(read) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => done += read as usize,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(length)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if self.length > 0 {
+            // SAFETY: it was mapped by this, and nothing else knows where.
+            unsafe { libc::munmap(self.start.cast(), self.length) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// What comes out of a pipe into which `bytes` are written in pieces of odd sizes, in a file that has so much already.
+    fn copied(bytes: &[u8], present: usize) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        make_pipe(&fifo).unwrap();
+        let source = Source::open(&fifo).unwrap();
+        let mut target = tempfile::tempfile().unwrap();
+        target.set_len(present as u64).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut writer = File::options().write(true).open(&fifo).unwrap();
+                bytes.chunks(70_001).for_each(|piece| writer.write_all(piece).unwrap());
+            });
+            assert_eq!(source.copy_to(&target).unwrap(), bytes.len() as u64);
+        });
+        let mut all = Vec::new();
+        target.read_to_end(&mut all).unwrap();
+        all
+    }
+
+    #[test]
+    fn every_byte_comes_to_its_place_whether_the_file_had_it_or_not() {
+        let bytes: Vec<u8> =
+            (0..5_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for present in [0, 1, 1 << 20, 3_000_001, bytes.len()] {
+            assert!(copied(&bytes, present) == bytes, "{present} were there");
+        }
+        let longer = copied(&bytes, bytes.len() + 10);
+        assert!(longer[..bytes.len()] == bytes[..] && longer[bytes.len()..] == [0; 10]);
+    }
+
+    #[test]
+    fn one_that_is_closed_without_a_word_is_nothing() {
+        assert!(copied(&[], 0).is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! This very code once more, in a process of its own: what goes on while all of the program stands still.
+//!
+//! A program that links selfdump has no other file of it at hand. So the program's own file is executed once more, with a
+//! variable that says what for; a constructor, which the loader calls before main, sees that and does it, and main is
+//! never reached. Where this code is in a library, `true` is executed with that library loaded first: it does nothing if
+//! the library can't be.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::spawn::{self, FIRST_DESCRIPTOR, Leash, Orphan};
+use super::{disk, process, procfs};
+
+/// What says that a process is a helper, and for what.
+const ROLE: &str = "SELFDUMP_HELPER";
+
+/// How long a helper may take to be ready: its program is loaded once more.
+const START: Duration = Duration::from_secs(5);
+
+/// Whether the loader has called the constructor in this process. Where it hasn't, it wouldn't in a helper.
+static IS_CONSTRUCTED: AtomicBool = AtomicBool::new(false);
+
+/// What this process is a helper for, if it is one: to be asked by the constructor. Nobody has a program with more rights
+/// than their own do anything by it.
+pub(crate) fn role() -> Option<OsString> {
+    IS_CONSTRUCTED.store(true, Ordering::Relaxed);
+    if process::is_privileged_start() { None } else { std::env::var_os(ROLE) }
+}
+
+/// A helper that was started, which is ended when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    leash: Leash,
+    /// Of the pipe whose writing end the helper alone has.
+    tied: Option<OwnedFd>,
+}
+
+impl Helper {
+    /// Starts one: an orphan in a session of its own, in this folder, without input or a word. Waits until it says that it
+    /// is [`ready`].
+    pub(crate) fn start(role: &str, folder: BorrowedFd<'_>) -> io::Result<Helper> {
+        if process::is_privileged_start() || !IS_CONSTRUCTED.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let (program, variables) = program_and_variables(role)?;
+        let [(ready, theirs), (tied, guard)] = [spawn::pipe()?, spawn::pipe()?];
+        let descriptors = [theirs.as_fd(), guard.as_fd()];
+        let helper = Orphan {
+            descriptors: &descriptors,
+            folder: Some(folder),
+            variables,
+            ..Orphan::new(&program, &[])
+        };
+        let leash = helper.start()?;
+        drop((theirs, guard));
+        wait_for_a_word(ready)?;
+        Ok(Helper { leash, tied: Some(tied) })
+    }
+
+    /// The reading end of a pipe for an [`Orphan`] that is to end with the helper.
+    pub(crate) fn tied(&self) -> Option<BorrowedFd<'_>> {
+        self.tied.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether it has ended, which nobody has asked of it.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.leash.is_taut()
+    }
+
+    /// The program keeps nothing of what others are tied to it by.
+    pub(crate) fn let_go_of_the_tied(&mut self) {
+        self.tied = None;
+    }
+}
+
+fn program_and_variables(role: &str) -> io::Result<(PathBuf, Vec<(OsString, OsString)>)> {
+    let mut variables = vec![(ROLE.into(), role.into())];
+    let itself = Path::new("/proc/self/exe");
+    let ours = procfs::mapped_at(program_and_variables as *const () as usize)?;
+    if ours == fs::read_link(itself)? {
+        return Ok((itself.to_owned(), variables));
+    }
+    variables.push(("LD_PRELOAD".into(), ours.into()));
+    Ok((does_nothing()?, variables))
+}
+
+/// Fails where the other end is closed without one.
+fn wait_for_a_word(ready: OwnedFd) -> io::Result<()> {
+    let mut ends = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(START).unwrap_or(PollTimeout::MAX);
+    match poll(&mut ends, patience)? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => File::from(ready).read_exact(&mut [0]),
+    }
+}
+
+/// Says that this helper is ready.
+pub(crate) fn ready() -> io::Result<()> {
+    fs::write(format!("/proc/self/fd/{FIRST_DESCRIPTOR}"), ".")
+}
+
+/// The program that does nothing.
+fn does_nothing() -> io::Result<PathBuf> {
+    let mut all = spawn::SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join("true"));
+    Ok(all.find(|path| disk::is_executable(path)).ok_or(io::ErrorKind::NotFound)?)
+}
