@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image;
 use crate::store::draft::Draft;
 use crate::store::layout;
-use crate::sys::copying::{self, Source};
+use crate::sys::copying::{self, Source, Target};
 use crate::sys::disk;
 use crate::sys::ourselves::{self, Helper};
 
@@ -111,12 +111,12 @@ fn make_pipes(images: &Path) -> io::Result<()> {
 pub(crate) fn copy() -> io::Result<()> {
     let [pages, last] = pipes(Path::new(layout::IMAGES));
     let source = Source::open(&pages)?;
-    let target = File::options().read(true).write(true).open(layout::ROOM)?;
+    let target = Target::new(File::options().read(true).write(true).open(layout::ROOM)?);
     ourselves::ready()?;
     let size = source.copy_to(&target)?;
     let mut written = Vec::new();
     File::open(&last)?.read_to_end(&mut written)?;
-    target.set_len(size)?;
+    target.cut(size)?;
     fs::rename(layout::ROOM, &pages)?;
     disk::replace(&last, &written, "copier")?;
     loop {

@@ -57,14 +57,13 @@ impl Source {
     }
 
     /// Copies all that comes out of it to a file; how much that was. Where the file ends before, it grows.
-    pub(crate) fn copy_to(&self, target: &File) -> io::Result<u64> {
-        let mapped = Mapped::of(target);
+    pub(crate) fn copy_to(&self, target: &Target) -> io::Result<u64> {
         self.wait()?;
         let taken = Mutex::new(0);
         let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
         thread::scope(|scope| {
             let started: Vec<_> =
-                (0..threads).map(|_| scope.spawn(|| self.copy_some(target, &mapped, &taken))).collect();
+                (0..threads).map(|_| scope.spawn(|| self.copy_some(target, &taken))).collect();
             started
                 .into_iter()
                 .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(Errno::EIO.into())))
@@ -72,7 +71,7 @@ impl Source {
         Ok(taken.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn copy_some(&self, target: &File, mapped: &Mapped, taken: &Mutex<u64>) -> io::Result<()> {
+    fn copy_some(&self, target: &Target, taken: &Mutex<u64>) -> io::Result<()> {
         let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
         enlarge(&writer);
         loop {
@@ -86,9 +85,9 @@ impl Source {
             if length == 0 {
                 return Ok(());
             }
-            let mut done = mapped.fill(at, length, &reader)?;
+            let mut done = target.mapped.fill(at, length, &reader)?;
             while done < length {
-                done += moved(&reader, target, Some(at + done as u64), length - done)?;
+                done += moved(&reader, &target.file, Some(at + done as u64), length - done)?;
             }
         }
     }
@@ -110,7 +109,27 @@ fn moved(from: &impl AsFd, to: &impl AsFd, at: Option<u64>, length: usize) -> io
     }
 }
 
+/// A file in memory that is to be written to.
+#[derive(Debug)]
+pub(crate) struct Target {
+    file: File,
+    mapped: Mapped,
+}
+
+impl Target {
+    /// What it has of memory is mapped from now on.
+    pub(crate) fn new(file: File) -> Target {
+        Target { mapped: Mapped::of(&file), file }
+    }
+
+    /// Has it end there.
+    pub(crate) fn cut(&self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)
+    }
+}
+
 /// A file in memory, as far as it was when this was made.
+#[derive(Debug)]
 struct Mapped {
     start: *mut u8,
     length: usize,
@@ -127,10 +146,15 @@ impl Mapped {
         if length == 0 {
             return nothing;
         }
-        // SAFETY: the kernel chooses the place of the mapping, which nobody else knows.
+        // SAFETY: the kernel chooses the place of the mapping, which nobody else knows. Where it can't have all pages of it
+        // be there now, they come when they are written to.
         let start = unsafe {
             let access = libc::PROT_READ | libc::PROT_WRITE;
-            libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, file.as_raw_fd(), 0)
+            let start = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, file.as_raw_fd(), 0);
+            if start != libc::MAP_FAILED {
+                libc::madvise(start, length, libc::MADV_POPULATE_WRITE);
+            }
+            start
         };
         if start == libc::MAP_FAILED { nothing } else { Mapped { start: start.cast(), length } }
     }
@@ -179,8 +203,9 @@ mod tests {
         let fifo = folder.path().join("fifo");
         make_pipe(&fifo).unwrap();
         let source = Source::open(&fifo).unwrap();
-        let mut target = tempfile::tempfile().unwrap();
-        target.set_len(present as u64).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(present as u64).unwrap();
+        let target = Target::new(file.try_clone().unwrap());
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut writer = File::options().write(true).open(&fifo).unwrap();
@@ -189,7 +214,7 @@ mod tests {
             assert_eq!(source.copy_to(&target).unwrap(), bytes.len() as u64);
         });
         let mut all = Vec::new();
-        target.read_to_end(&mut all).unwrap();
+        file.read_to_end(&mut all).unwrap();
         all
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A program that links selfdump has no other file of it at hand. So the program's own file is executed once more, with a
 //! variable that says what for; a constructor, which the loader calls before main, sees that and does it, and main is
-//! never reached. Where this code is in a library, `true` is executed with that library loaded first: it does nothing if
-//! the library can't be.
+//! never reached. Where this code is in a library, `true` is executed with that library loaded first, or an interpreter
+//! that is to run nothing: they do nothing if the library can't be loaded.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -49,14 +49,14 @@ impl Helper {
         if process::is_privileged_start() || !IS_CONSTRUCTED.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        let (program, variables) = program_and_variables(role)?;
+        let (program, arguments, variables) = command(role)?;
         let [(ready, theirs), (tied, guard)] = [spawn::pipe()?, spawn::pipe()?];
         let descriptors = [theirs.as_fd(), guard.as_fd()];
         let helper = Orphan {
             descriptors: &descriptors,
             folder: Some(folder),
             variables,
-            ..Orphan::new(&program, &[])
+            ..Orphan::new(&program, arguments)
         };
         let leash = helper.start()?;
         drop((theirs, guard));
@@ -80,15 +80,22 @@ impl Helper {
     }
 }
 
-fn program_and_variables(role: &str) -> io::Result<(PathBuf, Vec<(OsString, OsString)>)> {
+type Command = (PathBuf, &'static [&'static str], Vec<(OsString, OsString)>);
+
+/// What is executed, and with which variables.
+fn command(role: &str) -> io::Result<Command> {
     let mut variables = vec![(ROLE.into(), role.into())];
     let itself = Path::new("/proc/self/exe");
-    let ours = procfs::mapped_at(program_and_variables as *const () as usize)?;
-    if ours == fs::read_link(itself)? {
-        return Ok((itself.to_owned(), variables));
+    let (ours, program) = (procfs::mapped_at(command as *const () as usize)?, fs::read_link(itself)?);
+    if ours == program {
+        return Ok((itself.to_owned(), &[], variables));
     }
     variables.push(("LD_PRELOAD".into(), ours.into()));
-    Ok((does_nothing()?, variables))
+    // A module of Python's can be loaded into nothing else.
+    match program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"python")) {
+        true => Ok((itself.to_owned(), &["-I", "-S", "-c", ""], variables)),
+        false => Ok((does_nothing()?, &[], variables)),
+    }
 }
 
 /// Fails where the other end is closed without one.

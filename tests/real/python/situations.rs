@@ -4,7 +4,9 @@ use std::fs;
 
 use super::{line, lines, python, start};
 use crate::afterlife::{Alone, bring_back};
-use crate::harness::{Lab, USR2, eventually};
+use crate::failures::small_disk::Disk;
+use crate::harness::{Lab, USR2, eventually, manifest};
+use crate::staging::copier::copiers;
 
 /// A situation that comes to its end well.
 fn output_of(lab: &Lab, situation: &str) -> String {
@@ -174,4 +176,37 @@ fn numbers_are_drawn_anew_after_a_restore_where_that_is_asked_for_and_else_are_n
         let same = first.iter().zip(&second).filter(|(one, other)| one == other).count();
         assert_eq!(same, if differ { 0 } else { 4 }, "{how}: {first:?} {second:?}");
     }
+}
+
+/// Its extension module can be loaded into nothing but Python.
+#[test]
+fn the_pages_of_a_checkpoint_by_way_of_memory_are_copied_by_an_interpreter_that_runs_nothing() {
+    let lab = Lab::new();
+    let memory = Disk::at(lab.path("memory"), "huge=always,size=500m");
+    let program = "
+import time, selfdump
+selfdump.install()
+memory = b'x' * (256 << 20)
+print('ready', flush=True)
+while True:
+    print('alive', memory.count(b'x') >> 20, flush=True)
+    time.sleep(0.05)
+";
+    let mut command = python();
+    command.args(["-c", program]).env("SELFDUMP_STAGING", memory.path()).env("SELFDUMP_NAME", "large");
+    let program = lab.launch(command, "large").start();
+    program.wait_for("ready");
+    program.signal(USR2);
+    let (_, executed) = eventually("a process that copies", || copiers(memory.path()).pop());
+    assert!(executed.file_name().unwrap().to_string_lossy().starts_with("python"), "{}", executed.display());
+    let checkpoint = lab.wait_for_checkpoint(1);
+    assert_eq!(manifest(&checkpoint)["staged"]["where"], "folder");
+    eventually("its end", || copiers(memory.path()).is_empty().then_some(()));
+    program.crash();
+    let output = || fs::read_to_string(lab.path("large.out")).unwrap();
+    let before = output().len();
+    let _back = bring_back(&lab, &checkpoint);
+    eventually("all of its memory, when it is back", || {
+        output()[before..].contains("alive 256\n").then_some(())
+    });
 }

@@ -124,8 +124,8 @@ fn what_copies_its_pages_executes_a_program_that_does_nothing_else() {
     let memory = Disk::at(lab.path("memory"), "huge=always,size=500m");
     let mut command = runner(&lab, &[]);
     // Large enough to be seen while it is copied.
-    let program = "import time; memory = b'x' * (256 << 20); print('ready', flush=True); time.sleep(1000)";
-    command.args(["/usr/bin/python3", "-c", program]).env("SELFDUMP_STAGING", memory.path());
+    let program = "$| = 1; my $memory = 'x' x (256 << 20); print \"ready\\n\"; sleep 1000";
+    command.args(["/usr/bin/perl", "-e", program]).env("SELFDUMP_STAGING", memory.path());
     let run = Runner::start(&lab, command);
     let pid = run.pid();
     run.runner.wait_for("ready");
