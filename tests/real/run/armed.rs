@@ -124,7 +124,7 @@ fn what_copies_its_pages_executes_a_program_that_does_nothing_else() {
     let memory = Disk::at(lab.path("memory"), "huge=always,size=500m");
     let mut command = runner(&lab, &[]);
     // Large enough to be seen while it is copied.
-    let program = "$| = 1; my $memory = 'x' x (100 << 20); print \"ready\\n\"; sleep 1000";
+    let program = "$| = 1; my $memory = 'x' x (100 << 20); print \"ready\\n\"; sleep 1 while 1";
     command.args(["/usr/bin/perl", "-e", program]).env("SELFDUMP_STAGING", memory.path());
     let run = Runner::start(&lab, command);
     let pid = run.pid();
