@@ -115,7 +115,7 @@ fn picture(title: &str, sizes: &[f64], plain: f64) -> Picture {
         lines: vec![
             Line { name: STORE.to_owned(), values: sizes.iter().copied().map(Some).collect() },
             Line {
-                name: PLAIN.to_owned(),
+                name: PLAIN.replace('`', ""),
                 values: numbers.map(|number| Some(plain * number as f64)).collect(),
             },
         ],
