@@ -8,6 +8,7 @@ use crate::sys::{ourselves, process};
 /// What the loader calls before main, and before the constructor that installs.
 // SAFETY: the section holds the addresses of functions of this type (System V ABI, "Initialization and Termination
 // Functions"), in static and dynamic programs alike.
+#[cfg(not(test))]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = construct;

@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -41,7 +42,9 @@ pub(super) struct Copier {
 impl Copier {
     /// Starts one for a draft that has its memory at hand. None where it can't be had: then CRIU copies the pages.
     pub(super) fn start(draft: &Draft) -> Option<Copier> {
-        draft.memory_at_hand()?;
+        /// A program that takes long to be loaded takes long each time.
+        static TAKES_TOO_LONG: AtomicBool = AtomicBool::new(false);
+        draft.memory_at_hand().filter(|()| !TAKES_TOO_LONG.load(Ordering::Relaxed))?;
         let images = draft.images();
         let started = make_pipes(&images).and_then(|()| {
             let folder = File::open(draft.written_folder())?;
@@ -51,6 +54,7 @@ impl Copier {
             Ok(helper) => Some(Copier { images, helper }),
             Err(error) => {
                 log::debug!("CRIU copies the pages by itself: {error}");
+                TAKES_TOO_LONG.fetch_or(error.kind() == io::ErrorKind::TimedOut, Ordering::Relaxed);
                 pipes(&images).iter().for_each(|pipe| drop(fs::remove_file(pipe)));
                 None
             }

@@ -50,6 +50,7 @@ fn a_setuid_program_ignores_what_its_user_sets() {
     command.arg(&elevated).arg(&criu).arg(&name).env_clear();
     for (variable, value) in [
         ("SELFDUMP", Path::new("off")),
+        ("SELFDUMP_HELPER", Path::new("copier")),
         ("SELFDUMP_DIR", &users.join("store")),
         ("SELFDUMP_SERVICE", &users.join("criu.socket")),
         ("SELFDUMP_METRICS_TEXTFILE", &users.join("metrics.prom")),
