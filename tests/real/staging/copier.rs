@@ -57,7 +57,7 @@ fn what_it_copies_of_a_program_that_writes_without_pause_is_all_of_one_moment() 
 fn that_it_is_killed_at_any_moment_costs_no_more_than_a_checkpoint() {
     let lab = Lab::new();
     let memory = Disk::at(lab.path("memory"), ROOM);
-    let program = ready(staging(lab.program("asker").arg("256"), memory.path()));
+    let program = ready(staging(lab.program("asker").arg("256"), memory.path()).env("SELFDUMP_KEEP", "20"));
     let mut dice = Dice::throw();
     let mut failures = 0;
     for round in 1..=10 {
