@@ -302,15 +302,11 @@ fn dump(subject: &mut Subject, draft: &mut Draft, order: &Order, ways: Vec<Way>)
 
 fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result<Answer> {
     let by_worker = matches!(way, Way::Worker(_));
-    let mut copier = if by_worker { Copier::start(draft) } else { None };
+    let copier = if by_worker { Copier::start(draft) } else { None };
     if copier.is_none() {
         draft.give_memory_back()?;
     }
-    let explain =
-        |copier: &Option<Copier>, error| copier.iter().fold(error, |error, copier| copier.explain(error));
-    let tied = copier.as_ref().and_then(Copier::tied);
-    let connected = way.connect_tied(&draft.worker_log(), tied, timeout);
-    let (connection, version) = connected.map_err(|error| explain(&copier, error))?;
+    let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
     let peer = connection.peer();
     let mut options = DumpOptions::new(draft.link(), order.needs.clone());
     options.tcp_close &= !order.keep_tcp;
@@ -321,12 +317,11 @@ fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result
         Some(copies) => copies.ask(&connection, draft, &mut options)?,
         None => false,
     };
-    copier.iter_mut().try_for_each(Copier::let_go_of_the_tied)?;
     let dumped = connection.dump(&options).map_err(|error| match &order.copies {
         Some(copies) => copies.explain(draft, error),
         None => error,
     });
-    let dumped = dumped.map_err(|error| explain(&copier, error))?;
+    let dumped = dumped.map_err(|error| copier.iter().fold(error, |error, copier| copier.explain(error)))?;
     if let (Dumped::Original, Some(copier)) = (&dumped, copier) {
         copier.finish()?;
     }

@@ -1,16 +1,17 @@
 //! Copying the program's pages with more than one processor while it stands still, where a checkpoint goes by way of memory.
 //!
 //! CRIU takes the pages out of the program, gives them to the kernel to copy them into the file, and waits for that, all in
-//! turn. Here the file that it writes to is a pipe (fifo(7)), which passes the pages themselves on, and a helper copies
+//! turn. Here the file that it writes to is a pipe of a helper's, which passes the pages themselves on, and the helper copies
 //! them into memory that is at hand already, while CRIU takes the next.
 //!
 //! The program goes on as soon as CRIU has written the last of its images, `inventory.img`, and all pages have to be copied
-//! by then: that one is a pipe as well, which the helper doesn't open before. Where the helper ends, CRIU is told by a leash
-//! to give up, so that nobody waits for it; the program runs on, and the checkpoint has failed.
+//! by then: that one is a pipe as well, which is full until they are. Whenever the helper ends, nobody waits for it: its
+//! pipes are found at `/proc/PID/fd`, which isn't there then, and who writes to one that nobody reads any more is told so
+//! (EPIPE). CRIU fails as it does with a full disk; the program runs on, and the checkpoint has failed.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image;
 use crate::store::draft::Draft;
 use crate::store::layout;
-use crate::sys::copying::{self, Source, Target};
+use crate::sys::copying::{Gate, Source, Target};
 use crate::sys::disk;
 use crate::sys::ourselves::{self, Helper};
 
@@ -46,11 +47,14 @@ impl Copier {
         static TAKES_TOO_LONG: AtomicBool = AtomicBool::new(false);
         draft.memory_at_hand().filter(|()| !TAKES_TOO_LONG.load(Ordering::Relaxed))?;
         let images = draft.images();
-        let started = make_pipes(&images).and_then(|()| {
-            let folder = File::open(draft.written_folder())?;
-            Helper::start(ROLE, folder.as_fd())
-        });
-        match started {
+        let started =
+            File::open(draft.written_folder()).and_then(|folder| Helper::start(ROLE, folder.as_fd()));
+        let ready =
+            started.and_then(|helper| match pipes(&images).iter().all(|pipe| disk::is_writable(pipe)) {
+                true => Ok(helper),
+                false => Err(io::ErrorKind::PermissionDenied.into()),
+            });
+        match ready {
             Ok(helper) => Some(Copier { images, helper }),
             Err(error) => {
                 log::debug!("CRIU copies the pages by itself: {error}");
@@ -58,21 +62,6 @@ impl Copier {
                 pipes(&images).iter().for_each(|pipe| drop(fs::remove_file(pipe)));
                 None
             }
-        }
-    }
-
-    /// What CRIU is to be tied to.
-    pub(super) fn tied(&self) -> Option<BorrowedFd<'_>> {
-        self.helper.tied()
-    }
-
-    /// CRIU is tied to it: none of that is to be in the image. Fails where it has ended, which CRIU hears of only later on,
-    /// when the program stands still.
-    pub(super) fn let_go_of_the_tied(&mut self) -> Result<()> {
-        self.helper.let_go_of_the_tied();
-        match self.helper.has_ended() {
-            true => Err(Error::new(ErrorKind::ServiceDied, ENDED).with_hint(WITHOUT)),
-            false => Ok(()),
         }
     }
 
@@ -87,7 +76,10 @@ impl Copier {
     /// Waits until all files are where they belong. Only in the process that goes on.
     pub(super) fn finish(self) -> Result<()> {
         let since = Instant::now();
-        while pipes(&self.images).iter().any(|pipe| !pipe.is_file()) {
+        // The links themselves: what they lead to may be another file of the helper's by now.
+        let is_in_its_place =
+            |image: &PathBuf| fs::symlink_metadata(image).is_ok_and(|about| about.is_file());
+        while !pipes(&self.images).iter().all(is_in_its_place) {
             if since.elapsed() >= NAMING {
                 return Err(Error::new(
                     ErrorKind::Io,
@@ -106,20 +98,15 @@ fn pipes(images: &Path) -> [PathBuf; 2] {
     image::first_pages_and_last().map(|name| images.join(name))
 }
 
-fn make_pipes(images: &Path) -> io::Result<()> {
-    pipes(images).iter().try_for_each(|pipe| copying::make_pipe(pipe))
-}
-
 /// What the helper does, in the draft's folder: copies the pages, lets CRIU write its last image, gives both their names,
 /// and is there until it is ended.
 pub(crate) fn copy() -> io::Result<()> {
     let [pages, last] = pipes(Path::new(layout::IMAGES));
-    let source = Source::open(&pages)?;
+    let (source, gate) = (Source::at(&pages)?, Gate::at(&last)?);
     let target = Target::new(File::options().read(true).write(true).open(layout::ROOM)?);
     ourselves::ready()?;
     let size = source.copy_to(&target)?;
-    let mut written = Vec::new();
-    File::open(&last)?.read_to_end(&mut written)?;
+    let written = gate.open()?;
     target.cut(size)?;
     fs::rename(layout::ROOM, &pages)?;
     disk::replace(&last, &written, "copier")?;

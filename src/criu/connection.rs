@@ -88,16 +88,6 @@ impl Connection {
     /// Starts a `criu swrk` outside of our own tree, for one dump of this process. It ends by itself when
     /// the connection is closed. What it says before it opens a log of its own goes to `output`.
     pub fn worker(program: &Path, output: &Path, timeout: Duration) -> Result<Connection> {
-        Connection::tied_worker(program, output, None, timeout)
-    }
-
-    /// The same; it gives up as well when nobody has the writing end of the pipe `tied` any more, if there is one.
-    pub(super) fn tied_worker(
-        program: &Path,
-        output: &Path,
-        tied: Option<BorrowedFd<'_>>,
-        timeout: Duration,
-    ) -> Result<Connection> {
         if sys::process::adopts_orphans() {
             return Err(explain::inside_tree());
         }
@@ -105,7 +95,7 @@ impl Connection {
         let argument = spawn::FIRST_DESCRIPTOR.to_string();
         let arguments = ["swrk", &argument];
         let descriptors = [theirs.as_fd()];
-        let worker = Orphan { descriptors: &descriptors, tied, output, ..Orphan::new(program, &arguments) };
+        let worker = Orphan { descriptors: &descriptors, output, ..Orphan::new(program, &arguments) };
         let leash = worker.start().map_err(|source| explain::unstartable(program, source))?;
         let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), leash };
         Ok(Connection { socket, peer, timeout })

@@ -28,7 +28,6 @@ mod revival;
 mod rpc;
 mod version;
 
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,16 +97,6 @@ impl Way {
     /// Goes this way, and makes sure that a CRIU is there which is new enough. What a worker says before
     /// it has a log of its own goes to `output`.
     pub fn connect(&self, output: &Path, timeout: Duration) -> Result<(Connection, Version)> {
-        self.connect_tied(output, None, timeout)
-    }
-
-    /// The same; a worker gives up as well when nobody has the writing end of the pipe `tied` any more, if there is one.
-    pub(crate) fn connect_tied(
-        &self,
-        output: &Path,
-        tied: Option<BorrowedFd<'_>>,
-        timeout: Duration,
-    ) -> Result<(Connection, Version)> {
         match self {
             Way::Service(socket) => {
                 let service = Connection::service(socket, timeout)?;
@@ -115,7 +104,7 @@ impl Way {
                 Ok((service, version))
             }
             Way::Worker(program) => {
-                let worker = Connection::tied_worker(program, output, tied, timeout)?;
+                let worker = Connection::worker(program, output, timeout)?;
                 let version = supported_version(&worker, program, Some(output))?;
                 Ok((worker, version))
             }

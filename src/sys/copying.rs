@@ -5,12 +5,13 @@
 //! do it at once. They write through a mapping as far as the file has its memory already: the kernel lets one thread alone
 //! write to a file by a system call.
 
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
+use std::process;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -27,20 +28,25 @@ const PIPE: usize = 1 << 20;
 /// More of them wait for the memory, and not for each other.
 const MOST_THREADS: usize = 4;
 
-/// Makes a pipe that has a name, which nobody else can open.
-pub(crate) fn make_pipe(path: &Path) -> io::Result<()> {
-    Ok(unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?)
-}
-
-/// The reading end of a pipe that somebody else is going to write to, opened before that.
+/// The reading end of a pipe that somebody else is going to write to.
 #[derive(Debug)]
 pub(crate) struct Source(File);
 
+/// Has a path lead to an end of a pipe that this process has. Who opens it for writing doesn't wait; it leads nowhere when
+/// this process has ended.
+fn stand_for(path: &Path, end: &impl AsRawFd) -> io::Result<()> {
+    symlink(format!("/proc/{}/fd/{}", process::id(), end.as_raw_fd()), path)
+}
+
 impl Source {
-    /// Nobody who opens the other end waits from now on.
-    pub(crate) fn open(fifo: &Path) -> io::Result<Source> {
-        let fifo = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(fifo)?;
+    /// One that is at `path` from then on.
+    pub(crate) fn at(path: &Path) -> io::Result<Source> {
+        // One with a name tells one that nobody has opened yet from one that was closed again.
+        unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let fifo = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        fs::remove_file(path)?;
         enlarge(&fifo);
+        stand_for(path, &fifo)?;
         Ok(Source(fifo))
     }
 
@@ -90,6 +96,44 @@ impl Source {
                 done += moved(&reader, &target.file, Some(at + done as u64), length - done)?;
             }
         }
+    }
+}
+
+/// A pipe that is full, so that whoever writes to it waits.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    reader: File,
+    writer: File,
+    filling: usize,
+}
+
+impl Gate {
+    /// One that is at `path` from then on.
+    pub(crate) fn at(path: &Path) -> io::Result<Gate> {
+        let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let mut gate = Gate { reader: reader.into(), writer: writer.into(), filling: 0 };
+        loop {
+            match gate.writer.write(&[0; 4096]) {
+                Ok(written) => gate.filling += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        stand_for(path, &gate.reader)?;
+        Ok(gate)
+    }
+
+    /// Lets who waits there, or comes there, write all of it: what that was.
+    pub(crate) fn open(mut self) -> io::Result<Vec<u8>> {
+        io::copy(&mut (&mut self.reader).take(self.filling as u64), &mut io::sink())?;
+        // Our own end is there until there is another.
+        let mut written = vec![0; 4096];
+        let first = self.reader.read(&mut written)?;
+        written.truncate(first);
+        drop(self.writer);
+        self.reader.read_to_end(&mut written)?;
+        Ok(written)
     }
 }
 
@@ -193,16 +237,13 @@ impl Drop for Mapped {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-
     use super::*;
 
     /// What comes out of a pipe into which `bytes` are written in pieces of odd sizes, in a file that has so much already.
     fn copied(bytes: &[u8], present: usize) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
-        make_pipe(&fifo).unwrap();
-        let source = Source::open(&fifo).unwrap();
+        let source = Source::at(&fifo).unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.set_len(present as u64).unwrap();
         let target = Target::new(file.try_clone().unwrap());
@@ -232,5 +273,22 @@ mod tests {
     #[test]
     fn one_that_is_closed_without_a_word_is_nothing() {
         assert!(copied(&[], 0).is_empty());
+    }
+
+    #[test]
+    fn who_writes_to_a_gate_waits_until_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gate");
+        let gate = Gate::at(&path).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                fs::write(&path, "through").unwrap();
+                tell.send(()).unwrap();
+            });
+            assert!(told.recv_timeout(std::time::Duration::from_millis(200)).is_err());
+            assert_eq!(gate.open().unwrap(), b"through");
+            told.recv().unwrap();
+        });
     }
 }

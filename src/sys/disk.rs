@@ -33,6 +33,11 @@ pub(crate) fn allows_programs(path: &Path) -> io::Result<bool> {
     Ok(!statvfs(path)?.flags().contains(FsFlags::ST_NOEXEC))
 }
 
+/// Whether we may write to what a path leads to.
+pub(crate) fn is_writable(path: &Path) -> bool {
+    access(path, AccessFlags::W_OK).is_ok()
+}
+
 /// Whether we may execute a file.
 pub(crate) fn is_executable(path: &Path) -> bool {
     access(path, AccessFlags::X_OK).is_ok()

@@ -36,11 +36,7 @@ pub(crate) fn role() -> Option<OsString> {
 
 /// A helper that was started, which is ended when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Helper {
-    leash: Leash,
-    /// Of the pipe whose writing end the helper alone has.
-    tied: Option<OwnedFd>,
-}
+pub(crate) struct Helper(Leash);
 
 impl Helper {
     /// Starts one: an orphan in a session of its own, in this folder, without input or a word. Waits until it says that it
@@ -50,8 +46,8 @@ impl Helper {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let (program, arguments, variables) = command(role)?;
-        let [(ready, theirs), (tied, guard)] = [spawn::pipe()?, spawn::pipe()?];
-        let descriptors = [theirs.as_fd(), guard.as_fd()];
+        let (ready, theirs) = spawn::pipe()?;
+        let descriptors = [theirs.as_fd()];
         let helper = Orphan {
             descriptors: &descriptors,
             folder: Some(folder),
@@ -59,24 +55,14 @@ impl Helper {
             ..Orphan::new(&program, arguments)
         };
         let leash = helper.start()?;
-        drop((theirs, guard));
+        drop(theirs);
         wait_for_a_word(ready)?;
-        Ok(Helper { leash, tied: Some(tied) })
-    }
-
-    /// The reading end of a pipe for an [`Orphan`] that is to end with the helper.
-    pub(crate) fn tied(&self) -> Option<BorrowedFd<'_>> {
-        self.tied.as_ref().map(AsFd::as_fd)
+        Ok(Helper(leash))
     }
 
     /// Whether it has ended, which nobody has asked of it.
     pub(crate) fn has_ended(&self) -> bool {
-        !self.leash.is_taut()
-    }
-
-    /// The program keeps nothing of what others are tied to it by.
-    pub(crate) fn let_go_of_the_tied(&mut self) {
-        self.tied = None;
+        !self.0.is_taut()
     }
 }
 

@@ -76,8 +76,6 @@ struct Launch {
     output: Option<CString>,
     /// The folder that one on a leash runs in, if that isn't the root.
     folder: Option<c_int>,
-    /// Whether the last descriptor but one is of a leash as well.
-    is_tied: bool,
     /// What a detached worker's first clone starts the second on.
     detached: Option<Vec<u8>>,
     /// Whom it is to be run as, where that is somebody else.
@@ -100,7 +98,6 @@ impl Launch {
             outlives_us: false,
             output: None,
             folder: None,
-            is_tied: false,
             detached: None,
             #[cfg(feature = "service")]
             identity: None,
@@ -184,10 +181,6 @@ pub(crate) struct Orphan<'a> {
     pub(crate) arguments: &'a [&'a str],
     /// They become 3, 4, … in it; the next number is the other end of its leash, and everything else is closed.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
-    /// The other end of one leash more, which somebody else holds. When that is let go, it gets a SIGALRM. CRIU dies of it
-    /// as long as it has done nothing to the program; from then on that could cost the program its life, and it gives up
-    /// what it waits for (`alarm_handler` in criu/cr-dump.c).
-    pub(crate) tied: Option<BorrowedFd<'a>>,
     /// The file to whose end goes what it says.
     pub(crate) output: &'a Path,
     /// The folder that it runs in, if that isn't the root.
@@ -203,7 +196,6 @@ impl<'a> Orphan<'a> {
             program,
             arguments,
             descriptors: &[],
-            tied: None,
             output: Path::new("/dev/null"),
             folder: None,
             variables: Vec::new(),
@@ -212,13 +204,12 @@ impl<'a> Orphan<'a> {
 
     pub(crate) fn start(self) -> io::Result<Leash> {
         let (reader, writer) = pipe()?;
-        let leashes = self.tied.into_iter().chain([reader.as_fd()]);
-        let descriptors: Vec<BorrowedFd<'_>> = self.descriptors.iter().copied().chain(leashes).collect();
+        let descriptors: Vec<BorrowedFd<'_>> =
+            self.descriptors.iter().copied().chain([reader.as_fd()]).collect();
         let variables = self.variables.into_iter().map(|(name, value)| entry(name, &value));
         let envp = c_strings(environment().chain(variables))?;
         let argv = arguments_of(self.program, self.arguments)?;
         let mut launch = Launch::new(&argv, &envp, &descriptors);
-        launch.is_tied = self.tied.is_some();
         launch.output = Some(CString::new(self.output.as_os_str().as_bytes())?);
         launch.folder = self.folder.map(|folder| folder.as_raw_fd());
         launch.detached = Some(vec![0; STACK]);

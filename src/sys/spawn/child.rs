@@ -117,11 +117,7 @@ unsafe fn place_descriptors(launch: &mut Launch) -> Result<(), Errno> {
                 libc::chdir(c"/".as_ptr());
             }
             if !launch.outlives_us {
-                // The whole group, which setsid made: CRIU forks helpers, and one that it has stopped would stay.
-                put_on_leash(beyond - 1, libc::SIGKILL, -libc::getpgrp());
-                if launch.is_tied {
-                    put_on_leash(beyond - 2, libc::SIGALRM, libc::getpid());
-                }
+                put_on_leash(beyond - 1);
             }
         }
         // Where the kernel is too old for it (before 5.9) the rest stays open until CRIU ends.
@@ -130,19 +126,19 @@ unsafe fn place_descriptors(launch: &mut Launch) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Has the kernel send this process, or this group of them, a signal when the last writer of the pipe behind the descriptor
-/// is gone.
+/// Has the kernel kill this process and its helpers when the last writer of the pipe behind the descriptor is gone.
 ///
 /// # Safety
 /// To be called only in the child: it is this process that is killed.
-unsafe fn put_on_leash(reader: c_int, signal: c_int, whom: c_int) {
+unsafe fn put_on_leash(reader: c_int) {
     /// Of asm-generic/fcntl.h; libc has it for Android alone.
     const F_SETSIG: c_int = 10;
     // SAFETY: system calls on numbers. Where one fails, the worker still ends by itself in all cases but the
     // one that the leash is for.
     unsafe {
-        libc::fcntl(reader, F_SETSIG, signal);
-        libc::fcntl(reader, libc::F_SETOWN, whom);
+        libc::fcntl(reader, F_SETSIG, libc::SIGKILL);
+        // The whole group, which setsid made: CRIU forks helpers, and one that it has stopped would stay.
+        libc::fcntl(reader, libc::F_SETOWN, -libc::getpgrp());
         libc::fcntl(reader, libc::F_SETFL, libc::O_ASYNC);
     }
 }

@@ -70,25 +70,6 @@ fn a_worker_is_killed_when_its_leash_is_dropped() {
 }
 
 #[test]
-fn a_worker_that_is_tied_ends_when_either_leash_is_let_go() {
-    for lets_go_of_its_own in [true, false] {
-        let (mut said, sink) = pipe();
-        let (tied, other) = pipe();
-        let arguments = ["-c", "echo ready >&3; exec sleep 60"];
-        let orphan = Orphan::new(Path::new(SHELL), &arguments);
-        let leash =
-            Orphan { descriptors: &[sink.as_fd()], tied: Some(tied.as_fd()), ..orphan }.start().unwrap();
-        drop((sink, tied));
-        said.read_exact(&mut [0; 6]).unwrap();
-        let (one, another): (OwnedFd, OwnedFd) =
-            if lets_go_of_its_own { (leash.writer, other.into()) } else { (other.into(), leash.writer) };
-        drop(one);
-        assert_eq!(read_all(said), "");
-        drop(another);
-    }
-}
-
-#[test]
 fn a_program_that_is_not_there_is_an_error() {
     let (program, log) = (Path::new("/no/such/criu"), Path::new("/dev/null"));
     assert_eq!(child(program, &[], &[], None).unwrap_err().kind(), io::ErrorKind::NotFound);
