@@ -16,7 +16,11 @@ static CONSTRUCTOR: extern "C" fn() = construct;
 /// Does what this process is there for, and comes back only where that is to be a program.
 pub(crate) extern "C" fn construct() {
     if let Some(role) = ourselves::role() {
-        let done = catch_unwind(|| role == copier::ROLE && copier::copy().is_ok());
-        process::exit_at_once(u8::from(!done.unwrap_or(false)));
+        let done = catch_unwind(|| role == copier::ROLE && copier::copy().is_ok()).unwrap_or(false);
+        if !done {
+            // Of our own helpers nobody hears it. Somebody else has set the variable for a program.
+            eprintln!("selfdump: {} is set, which is for selfdump itself alone; unset it", ourselves::ROLE);
+        }
+        process::exit_at_once(u8::from(!done));
     }
 }

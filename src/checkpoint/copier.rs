@@ -45,7 +45,9 @@ impl Copier {
     pub(super) fn start(draft: &Draft) -> Option<Copier> {
         /// A program that takes long to be loaded takes long each time.
         static TAKES_TOO_LONG: AtomicBool = AtomicBool::new(false);
-        draft.memory_at_hand().filter(|()| !TAKES_TOO_LONG.load(Ordering::Relaxed))?;
+        if !draft.has_memory_at_hand() || TAKES_TOO_LONG.load(Ordering::Relaxed) {
+            return None;
+        }
         let images = draft.images();
         let started =
             File::open(draft.written_folder()).and_then(|folder| Helper::start(ROLE, folder.as_fd()));

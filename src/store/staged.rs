@@ -44,8 +44,8 @@ impl Draft {
     }
 
     /// Whether there is a file that has the memory for the pages, as far as it can be known.
-    pub(crate) fn memory_at_hand(&self) -> Option<()> {
-        self.written.as_ref().filter(|place| place.folder.join(layout::ROOM).exists()).map(drop)
+    pub(crate) fn has_memory_at_hand(&self) -> bool {
+        self.written.as_ref().is_some_and(|place| place.folder.join(layout::ROOM).exists())
     }
 
     /// That file goes, so that CRIU has the memory.

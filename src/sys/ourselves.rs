@@ -19,7 +19,7 @@ use super::spawn::{self, FIRST_DESCRIPTOR, Leash, Orphan};
 use super::{disk, process, procfs};
 
 /// What says that a process is a helper, and for what.
-const ROLE: &str = "SELFDUMP_HELPER";
+pub(crate) const ROLE: &str = "SELFDUMP_HELPER";
 
 /// How long a helper may take to be ready: its program is loaded once more.
 const START: Duration = Duration::from_secs(5);

@@ -98,3 +98,16 @@ fn it_ends_with_the_program() {
     program.crash();
     eventually("its end", || copiers(memory.path()).is_empty().then_some(()));
 }
+
+#[test]
+fn a_program_for_which_somebody_has_set_its_variable_says_so_and_ends() {
+    let lab = Lab::new();
+    for role in ["copier", "", "something else"] {
+        let mut program = std::process::Command::new(crate::harness::program("scribbler"));
+        let output = program.env("SELFDUMP_HELPER", role).current_dir(lab.path("")).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{role}: {output:?}");
+        assert!(output.stdout.is_empty(), "main isn't reached: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, "selfdump: SELFDUMP_HELPER is set, which is for selfdump itself alone; unset it\n");
+    }
+}
