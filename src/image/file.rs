@@ -100,12 +100,11 @@ impl Reader {
         Ok(Some(body))
     }
 
-    /// Passes over what stands between two messages; none is everything up to the end. How much that was.
+    /// Passes on what stands between two messages; none is everything up to the end. How much that was.
     #[cfg(feature = "inspect")]
-    pub(super) fn skip(&mut self, size: Option<u64>) -> Result<u64> {
+    pub(super) fn pass(&mut self, size: Option<u64>, to: &mut dyn std::io::Write) -> Result<u64> {
         let mut part = self.file.by_ref().take(size.unwrap_or(u64::MAX));
-        let passed = std::io::copy(&mut part, &mut std::io::sink())
-            .map_err(|error| Error::io("read", &self.path, error))?;
+        let passed = std::io::copy(&mut part, to).map_err(|error| Error::io("pass on", &self.path, error))?;
         match size {
             Some(size) if passed < size => {
                 self.failed = true;
@@ -116,6 +115,18 @@ impl Reader {
                 Ok(passed)
             }
         }
+    }
+
+    /// Passes over what stands between two messages. How much that was.
+    #[cfg(feature = "inspect")]
+    pub(super) fn skip(&mut self, size: Option<u64>) -> Result<u64> {
+        self.pass(size, &mut std::io::sink())
+    }
+
+    /// Where the next message begins.
+    #[cfg(feature = "inspect")]
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Whether the file ends here.

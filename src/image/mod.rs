@@ -45,6 +45,8 @@ mod pages;
 #[cfg(feature = "inspect")]
 pub(crate) mod raw;
 mod resize;
+#[cfg(feature = "inspect")]
+pub(crate) mod rewrite;
 mod stats;
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,7 @@
 //! Every image as it stands: its messages field by field, how much follows each, and what isn't known of them.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use prost::{DecodeError, Message};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::file::Reader;
 use super::images::*;
 use super::kind::{Image, Kind, pages_id};
-use super::unknown::unknown;
+use super::unknown::{Difference, differences, unknown};
 use crate::error::{Error, Result};
 use crate::frozen::Bytes;
 
@@ -113,6 +113,14 @@ impl ImageMessages {
     }
 
     fn message(&mut self) -> Result<Option<ImageMessage>> {
+        let Some(decoded) = self.next_decoded()? else { return Ok(None) };
+        let payload_bytes = self.pass(&decoded, &mut io::sink())?;
+        let unknown_fields = unknown(&decoded.differences);
+        Ok(Some(ImageMessage { fields: decoded.fields, payload_bytes, unknown_fields }))
+    }
+
+    /// The next message, without what stands behind it, which has to be passed on before another one is read.
+    pub(super) fn next_decoded(&mut self) -> Result<Option<Decoded>> {
         let Some(bytes) = self.reader.next_bytes()? else {
             return match self.is_single() && self.count == 0 {
                 true => Err(self.reader.damaged("it holds no message")),
@@ -122,19 +130,25 @@ impl ImageMessages {
         if self.is_single() && self.count > 0 {
             return Err(self.reader.damaged("more follows where it should end"));
         }
-        let decoded = self.decode(&bytes).and_then(|decoded| {
-            let unknown_fields = unknown(&bytes, &decoded.again)?;
-            Ok((decoded, unknown_fields))
-        });
-        let (decoded, unknown_fields) = decoded
+        let decoded = self
+            .decode(&bytes)
             .map_err(|error| self.reader.damaged("the message before can't be decoded").with_source(error))?;
         self.count += 1;
-        let payload_bytes = Bytes(match decoded.payload {
+        Ok(Some(decoded))
+    }
+
+    /// Passes on what stands behind a message.
+    pub(super) fn pass(&mut self, behind: &Decoded, to: &mut dyn Write) -> Result<Bytes> {
+        Ok(Bytes(match behind.payload {
             Payload::Nothing => 0,
-            Payload::Of(size) => self.reader.skip(Some(size))?,
-            Payload::Rest => self.reader.skip(None)?,
-        });
-        Ok(Some(ImageMessage { fields: decoded.fields, payload_bytes, unknown_fields }))
+            Payload::Of(size) => self.reader.pass(Some(size), to)?,
+            Payload::Rest => self.reader.pass(None, to)?,
+        }))
+    }
+
+    /// Where the next message begins in the file, its size included.
+    pub(super) fn offset(&self) -> u64 {
+        self.reader.offset()
     }
 
     /// Whether the image has one message and no more.
@@ -220,11 +234,13 @@ impl std::fmt::Debug for ImageMessages {
 }
 
 /// A message that was read.
-struct Decoded {
+pub(super) struct Decoded {
     fields: Value,
     payload: Payload,
     /// The message written once more.
-    again: Vec<u8>,
+    pub(super) again: Vec<u8>,
+    /// Where that isn't what was read.
+    pub(super) differences: Vec<Difference>,
 }
 
 fn plain<M: Message + Default + Serialize>(bytes: &[u8]) -> Result<Decoded, DecodeError> {
@@ -238,11 +254,9 @@ fn decode<M: Message + Default + Serialize>(
     let message = M::decode(bytes)?;
     // Numbers, text and lists of them: nothing that could fail.
     let fields = serde_json::to_value(&message).unwrap_or_default();
-    Ok(Decoded {
-        fields: without_the_unset(fields),
-        payload: payload(&message),
-        again: message.encode_to_vec(),
-    })
+    let again = message.encode_to_vec();
+    let differences = differences(bytes, &again);
+    Ok(Decoded { fields: without_the_unset(fields), payload: payload(&message), again, differences })
 }
 
 /// Leaves out fields that aren't set: null, and lists of nothing.

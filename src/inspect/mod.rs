@@ -4,7 +4,7 @@
 //!   where the contents of memory are.
 //! - [`fates`] tells what a restore does with each descriptor.
 //! - [`diff()`] compares two checkpoints, page by page; [`preceding`] finds the one to compare with.
-//! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there.
+//! - [`images`] lists CRIU's files, and [`messages`] shows each as it stands there; [`rewrite`] writes it back.
 //! - [`write_core`] writes a core of a process, for debuggers.
 //! - [`export()`] writes the images for CRIU alone.
 //! - [`verify()`] checks everything that can be checked without a restore.
@@ -37,6 +37,7 @@ mod verify;
 
 pub use crate::image::inside::*;
 pub use crate::image::raw::{Content, ImageFile, ImageMessage, ImageMessages};
+pub use crate::image::rewrite::{Rewritten, Unequal};
 pub use diff::{
     Change, DescriptorChange, DescriptorDifference, Difference, MappingChange, MappingDifference,
     ProcessDifference, ThreadDifference, diff,
@@ -47,10 +48,10 @@ pub use fate::{Fate, fates};
 pub use runs::held;
 pub use verify::{Check, CheckResult, Checked, Verification, verify};
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use crate::error::{Error, Result};
-use crate::image::raw;
+use crate::image::{raw, rewrite as again};
 use crate::store::catalogue::{self, Entry};
 
 impl Inside {
@@ -119,4 +120,16 @@ pub fn messages(entry: &Entry, name: &str) -> Result<Option<ImageMessages>> {
 /// As for [`messages`].
 pub fn messages_in(name: &str, image: impl Read + 'static) -> Result<Option<ImageMessages>> {
     raw::messages_in(name, Box::new(image))
+}
+
+/// Reads an image, by the name that its file has, and writes it back: each message from what is read of it here, and what
+/// stands behind messages untouched. [`Rewritten::unequal`] tells where that isn't what it was, byte by byte. None where
+/// it is of a kind that isn't read here; nothing is written then.
+///
+/// # Errors
+///
+/// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where it isn't an image of that kind, and
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) where it can't be written.
+pub fn rewrite(name: &str, image: impl Read + 'static, mut to: impl Write) -> Result<Option<Rewritten>> {
+    again::rewrite(name, Box::new(image), &mut to)
 }
