@@ -4,13 +4,13 @@
 //! comes out equal holds nothing that isn't read here, and can be changed by somebody who writes images.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::file::Writer;
-use super::kind::Image;
+use super::kind::{Image, pages_id};
 use super::raw;
 use super::unknown::Difference;
 use crate::error::{Error, Result};
@@ -58,13 +58,20 @@ impl fmt::Display for Unequal {
     }
 }
 
-/// Reads an image, by the name of its file, and writes it back; none where it is of no kind that is read here.
-pub(crate) fn rewrite(name: &str, image: Box<dyn Read>, to: &mut dyn Write) -> Result<Option<Rewritten>> {
-    let Some(kind) = Image::named(name) else { return Ok(None) };
-    let Some(mut messages) = raw::messages_in(name, image)? else { return Ok(None) };
+/// Reads an image, by the name of its file, and writes it back; none where it is of no kind that is known here. What
+/// holds no messages passes through as it is.
+pub(crate) fn rewrite(name: &str, mut image: Box<dyn Read>, to: &mut dyn Write) -> Result<Option<Rewritten>> {
     let failed = |error| Error::io("write", Path::new(name), error);
-    to.write_all(Writer::new(kind).bytes()).map_err(failed)?;
     let mut rewritten = Rewritten { messages: 0, payload_bytes: Bytes(0), unequal: Vec::new() };
+    let Some(kind) = Image::named(name) else {
+        if pages_id(name).is_none() {
+            return Ok(None);
+        }
+        rewritten.payload_bytes.0 = io::copy(&mut image, to).map_err(failed)?;
+        return Ok(Some(rewritten));
+    };
+    let Some(mut messages) = raw::messages_in(name, image)? else { return Ok(None) };
+    to.write_all(Writer::new(kind).bytes()).map_err(failed)?;
     loop {
         // Behind the number that is its size.
         let begin = messages.offset() + 4;
@@ -105,7 +112,7 @@ mod tests {
 
     fn rewritten(name: &str, bytes: &[u8]) -> Result<(Rewritten, Vec<u8>)> {
         let mut back = Vec::new();
-        let read = std::io::Cursor::new(bytes.to_vec());
+        let read = io::Cursor::new(bytes.to_vec());
         let rewritten = rewrite(name, Box::new(read), &mut back)?.expect("a known kind");
         Ok((rewritten, back))
     }
@@ -155,6 +162,13 @@ mod tests {
         for length in (0..tree.len()).filter(|length| *length != 8) {
             assert!(rewritten("pstree.img", &tree[..length]).is_err(), "{length}");
         }
-        assert_eq!(rewrite("pages-1.img", Box::new(std::io::empty()), &mut Vec::new()).unwrap(), None);
+        assert_eq!(rewrite("dump.log", Box::new(io::empty()), &mut Vec::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn pages_pass_through() {
+        let (found, back) = rewritten("pages-1.img", &[7; 8192]).unwrap();
+        assert_eq!((found.messages, found.payload_bytes.0), (0, 8192));
+        assert_eq!(back, [7; 8192]);
     }
 }

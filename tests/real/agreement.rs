@@ -4,6 +4,7 @@
 //! The decoder is crit's library, of the same version as CRIU; `selfdump images --json` is compared with what it
 //! returns. Nothing is left out: what only one of them has is a difference.
 
+mod back;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value};
 
+use back::written_back;
 use programs::{CHILDREN, EVENTS, FILES, INTERNET_SOCKETS, LIMITS, PIPES, TERMINAL, TIMERS, UNIX_SOCKETS};
 
 use crate::harness::{Lab, Launch, USR2, built, eventually, oldest_criu, target};
@@ -90,6 +92,7 @@ fn agree_once(lab: &Lab, program: Launch, word: &str) -> BTreeMap<String, usize>
     assert!(output.status.success(), "{output:?}");
     let listing: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let images = listing["images"].as_array().expect("images");
+    written_back(&checkpoint.join("images"));
     compare_all(images, &checkpoint.join("images"))
 }
 
