@@ -51,6 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         let what = match file.content {
             Content::Messages => unknown(messages),
             Content::Pages => "pages of memory".to_owned(),
+            Content::Foreign => "of ip, iptables, nft or tar".to_owned(),
             Content::Aside => "no image".to_owned(),
             _ => "of a kind that isn't read".to_owned(),
         };

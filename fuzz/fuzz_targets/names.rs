@@ -1,7 +1,7 @@
 //! The images that are read, by the byte that an input begins with.
 
 /// In an order that stays: what has been found refers to it.
-pub const NAMES: [&str; 29] = [
+pub const NAMES: [&str; 36] = [
     "inventory.img",
     "pstree.img",
     "core-7.img",
@@ -31,4 +31,11 @@ pub const NAMES: [&str; 29] = [
     "cgroup.img",
     "cpuinfo.img",
     "stats-dump",
+    "bpfmap-data.img",
+    "ipcns-var-7.img",
+    "ipcns-shm-7.img",
+    "ipcns-sem-7.img",
+    "ipcns-msg-7.img",
+    "netns-7.img",
+    "netdev-7.img",
 ];

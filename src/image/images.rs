@@ -1573,6 +1573,20 @@ pub struct BpfMap {
     #[prost(uint64, optional, tag = "16")]
     pub map_extra: ::core::option::Option<u64>,
 }
+/// bpfmap-data.img: what is in a BPF map; its keys and its values follow.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BpfMapData {
+    #[prost(uint32, required, tag = "1")]
+    pub map_id: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub keys_bytes: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub values_bytes: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub count: u32,
+}
 /// A namespace that is open.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1948,6 +1962,267 @@ pub struct IdRange {
     pub lower_first: u32,
     #[prost(uint32, required, tag = "3")]
     pub count: u32,
+}
+/// ipcns-var-ID.img: the limits of System V's and POSIX's objects.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IpcLimits {
+    #[prost(uint32, repeated, packed = "false", tag = "1")]
+    pub sem_ctls: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, required, tag = "2")]
+    pub msg_ctlmax: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub msg_ctlmnb: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub msg_ctlmni: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub auto_msgmni: u32,
+    #[prost(uint64, required, tag = "6")]
+    pub shm_ctlmax: u64,
+    #[prost(uint64, required, tag = "7")]
+    pub shm_ctlall: u64,
+    #[prost(uint32, required, tag = "8")]
+    pub shm_ctlmni: u32,
+    #[prost(uint32, required, tag = "9")]
+    pub shm_rmid_forced: u32,
+    #[prost(uint32, required, tag = "10")]
+    pub mq_queues_max: u32,
+    #[prost(uint32, required, tag = "11")]
+    pub mq_msg_max: u32,
+    #[prost(uint32, required, tag = "12")]
+    pub mq_msgsize_max: u32,
+    #[prost(uint32, optional, tag = "13")]
+    pub mq_msg_default: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "14")]
+    pub mq_msgsize_default: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "15")]
+    pub msg_next_id: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "16")]
+    pub sem_next_id: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "17")]
+    pub shm_next_id: ::core::option::Option<u32>,
+}
+/// What all objects of System V have.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IpcObject {
+    #[prost(uint32, required, tag = "1")]
+    pub key: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub uid: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub gid: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub cuid: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub cgid: u32,
+    #[prost(uint32, required, tag = "6")]
+    pub mode: u32,
+    #[prost(uint32, required, tag = "7")]
+    pub id: u32,
+}
+/// ipcns-shm-ID.img: shared memory of System V. Where it isn't among the pages, its contents follow.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IpcMemory {
+    #[prost(message, required, tag = "1")]
+    pub desc: IpcObject,
+    #[prost(uint64, required, tag = "2")]
+    pub size: u64,
+    #[prost(bool, optional, tag = "3")]
+    pub in_pagemaps: ::core::option::Option<bool>,
+    #[prost(uint32, optional, tag = "4")]
+    pub hugetlb_flag: ::core::option::Option<u32>,
+}
+/// ipcns-sem-ID.img: a set of semaphores. Their values follow, 2 bytes each, filled up to a multiple of 8.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IpcSemaphores {
+    #[prost(message, required, tag = "1")]
+    pub desc: IpcObject,
+    #[prost(uint32, required, tag = "2")]
+    pub nsems: u32,
+}
+/// ipcns-msg-ID.img: a queue; what waits in it are the messages that follow.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IpcQueue {
+    #[prost(message, required, tag = "1")]
+    pub desc: IpcObject,
+    #[prost(uint32, required, tag = "2")]
+    pub qbytes: u32,
+    /// How many messages there are.
+    #[prost(uint32, required, tag = "3")]
+    pub qnum: u32,
+}
+/// The same file: what waits in the queue. Its text follows, filled up to a multiple of 8.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IpcMessage {
+    #[prost(uint64, required, tag = "1")]
+    pub mtype: u64,
+    #[prost(uint32, required, tag = "2")]
+    pub msize: u32,
+}
+/// netdev-ID.img: a network interface of a network namespace.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NetworkDevice {
+    /// 1 the loopback, 2 one end of a pair, 3 a tun or tap, 4 one from outside, 5 a venet, 6 a bridge, 7 a macvlan, 8 a sit.
+    #[prost(uint32, required, tag = "1")]
+    pub r#type: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub ifindex: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub mtu: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub flags: u32,
+    #[prost(bytes = "vec", required, tag = "5")]
+    #[cfg_attr(feature = "inspect", serde(serialize_with = "super::text::serialize"))]
+    pub name: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "6")]
+    pub tun: ::core::option::Option<TunLink>,
+    #[prost(bytes = "vec", optional, tag = "7")]
+    #[cfg_attr(feature = "inspect", serde(serialize_with = "super::text::serialize"))]
+    pub address: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(int32, repeated, packed = "false", tag = "8")]
+    pub conf: ::prost::alloc::vec::Vec<i32>,
+    #[prost(message, repeated, tag = "9")]
+    pub conf4: ::prost::alloc::vec::Vec<KernelSetting>,
+    #[prost(message, repeated, tag = "10")]
+    pub conf6: ::prost::alloc::vec::Vec<KernelSetting>,
+    #[prost(message, optional, tag = "11")]
+    pub macvlan: ::core::option::Option<MacvlanLink>,
+    #[prost(uint32, optional, tag = "12")]
+    pub peer_ifindex: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "13")]
+    pub peer_nsid: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "14")]
+    pub master: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "15")]
+    pub sit: ::core::option::Option<SitLink>,
+}
+/// A tun or tap.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunLink {
+    #[prost(uint32, required, tag = "1")]
+    pub flags: u32,
+    #[prost(int32, required, tag = "2")]
+    pub owner: i32,
+    #[prost(int32, required, tag = "3")]
+    pub group: i32,
+    #[prost(uint32, required, tag = "4")]
+    pub vnethdr: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub sndbuf: u32,
+}
+/// A macvlan.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MacvlanLink {
+    #[prost(uint32, required, tag = "1")]
+    pub mode: u32,
+    #[prost(uint32, optional, tag = "2")]
+    pub flags: ::core::option::Option<u32>,
+}
+/// A tunnel for IPv6 within IPv4.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SitLink {
+    #[prost(uint32, optional, tag = "1")]
+    pub link: ::core::option::Option<u32>,
+    #[prost(uint32, repeated, packed = "false", tag = "2")]
+    pub local: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, packed = "false", tag = "3")]
+    pub remote: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    pub ttl: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "5")]
+    pub tos: ::core::option::Option<u32>,
+    #[prost(bool, optional, tag = "6")]
+    pub pmtudisc: ::core::option::Option<bool>,
+    #[prost(uint32, optional, tag = "7")]
+    pub proto: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub flags: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub encap_type: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "10")]
+    pub encap_flags: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "11")]
+    pub encap_sport: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "12")]
+    pub encap_dport: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "13")]
+    pub rd_prefixlen: ::core::option::Option<u32>,
+    #[prost(uint32, repeated, packed = "false", tag = "14")]
+    pub rd_prefix: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, optional, tag = "15")]
+    pub relay_prefixlen: ::core::option::Option<u32>,
+    #[prost(uint32, repeated, packed = "false", tag = "16")]
+    pub relay_prefix: ::prost::alloc::vec::Vec<u32>,
+}
+/// A setting of the kernel's (sysctl), by its place in a list of CRIU's.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KernelSetting {
+    /// 5 a text, 6 a number.
+    #[prost(uint32, required, tag = "1")]
+    pub r#type: u32,
+    #[prost(int32, optional, tag = "2")]
+    pub iarg: ::core::option::Option<i32>,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    #[cfg_attr(feature = "inspect", serde(serialize_with = "super::text::serialize"))]
+    pub sarg: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+}
+/// netns-ID.img: what is set for a network namespace as a whole.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NetworkNamespace {
+    #[prost(int32, repeated, packed = "false", tag = "1")]
+    pub def_conf: ::prost::alloc::vec::Vec<i32>,
+    #[prost(int32, repeated, packed = "false", tag = "2")]
+    pub all_conf: ::prost::alloc::vec::Vec<i32>,
+    #[prost(message, repeated, tag = "3")]
+    pub def_conf4: ::prost::alloc::vec::Vec<KernelSetting>,
+    #[prost(message, repeated, tag = "4")]
+    pub all_conf4: ::prost::alloc::vec::Vec<KernelSetting>,
+    #[prost(message, repeated, tag = "5")]
+    pub def_conf6: ::prost::alloc::vec::Vec<KernelSetting>,
+    #[prost(message, repeated, tag = "6")]
+    pub all_conf6: ::prost::alloc::vec::Vec<KernelSetting>,
+    #[prost(message, repeated, tag = "7")]
+    pub nsids: ::prost::alloc::vec::Vec<NeighbourNamespace>,
+    #[prost(bytes = "vec", optional, tag = "8")]
+    #[cfg_attr(feature = "inspect", serde(serialize_with = "super::text::serialize"))]
+    pub ext_key: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "9")]
+    pub unix_conf: ::prost::alloc::vec::Vec<KernelSetting>,
+    #[prost(message, repeated, tag = "10")]
+    pub ipv4_sysctl: ::prost::alloc::vec::Vec<KernelSetting>,
+}
+/// The number that another network namespace has in this one.
+#[cfg_attr(feature = "inspect", derive(serde::Serialize))]
+#[cfg(feature = "inspect")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NeighbourNamespace {
+    #[prost(uint32, required, tag = "1")]
+    pub target_ns_id: u32,
+    #[prost(int32, required, tag = "2")]
+    pub netnsid_value: i32,
 }
 /// pidns-ID.img: a pid namespace.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]

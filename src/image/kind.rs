@@ -23,6 +23,7 @@ pub(super) enum Kind {
     FdInfo,
     Files,
     MemFds,
+    BpfMapsData,
     PipesData,
     FifosData,
     SocketQueues,
@@ -37,6 +38,12 @@ pub(super) enum Kind {
     NodeNames,
     UserNamespace,
     PidNamespace,
+    IpcLimits,
+    IpcMemory,
+    IpcSemaphores,
+    IpcQueues,
+    NetworkNamespace,
+    NetworkDevices,
     Mounts,
     ControlGroups,
     Processors,
@@ -55,7 +62,7 @@ enum Suffix {
 type Form = (Kind, &'static str, Suffix, u32);
 
 /// A longer stem stands before one that it begins with.
-const FORMS: [Form; 29] = [
+const FORMS: [Form; 36] = [
     (Kind::Inventory, "inventory", Suffix::None, 0x5831_3116),
     (Kind::Tree, "pstree", Suffix::None, 0x5027_3030),
     (Kind::Core, "core", Suffix::Decimal, 0x5505_3847),
@@ -67,6 +74,7 @@ const FORMS: [Form; 29] = [
     (Kind::FdInfo, "fdinfo", Suffix::Decimal, 0x5621_3732),
     (Kind::Files, "files", Suffix::None, 0x5630_3138),
     (Kind::MemFds, "memfd", Suffix::None, 0x4845_3499),
+    (Kind::BpfMapsData, "bpfmap-data", Suffix::None, 0x6432_4033),
     (Kind::PipesData, "pipes-data", Suffix::None, 0x5645_3709),
     (Kind::FifosData, "fifo-data", Suffix::None, 0x5933_3054),
     (Kind::SocketQueues, "sk-queues", Suffix::None, 0x5626_4026),
@@ -81,6 +89,12 @@ const FORMS: [Form; 29] = [
     (Kind::NodeNames, "utsns", Suffix::Decimal, 0x5447_3203),
     (Kind::UserNamespace, "userns", Suffix::Decimal, 0x5547_4906),
     (Kind::PidNamespace, "pidns", Suffix::Decimal, 0x6115_7326),
+    (Kind::IpcLimits, "ipcns-var", Suffix::Decimal, 0x5311_5007),
+    (Kind::IpcMemory, "ipcns-shm", Suffix::Decimal, 0x4628_3044),
+    (Kind::IpcSemaphores, "ipcns-sem", Suffix::Decimal, 0x5957_3019),
+    (Kind::IpcQueues, "ipcns-msg", Suffix::Decimal, 0x5545_3737),
+    (Kind::NetworkNamespace, "netns", Suffix::Decimal, 0x5593_3752),
+    (Kind::NetworkDevices, "netdev", Suffix::Decimal, 0x5737_3951),
     (Kind::Mounts, "mountpoints", Suffix::Decimal, 0x5556_3928),
     (Kind::ControlGroups, "cgroup", Suffix::None, 0x5938_3330),
     (Kind::Processors, "cpuinfo", Suffix::None, 0x6140_4013),
@@ -176,6 +190,35 @@ pub(crate) fn first_pages_and_last() -> [String; 2] {
     [pages_name(1), Image::INVENTORY.file_name()]
 }
 
+/// What CRIU has other programs write, by what their names begin with: the addresses and routes (ip), the rules of the
+/// firewall (iptables, nft), and what is in file systems in memory (tar).
+#[cfg(feature = "inspect")]
+const FOREIGN: [&str; 11] = [
+    "ifaddr-",
+    "route-",
+    "route6-",
+    "rule-",
+    "iptables-",
+    "ip6tables-",
+    "nftables-",
+    "netns-ct-",
+    "netns-exp-",
+    "tmpfs-",
+    "tmpfs-dev-",
+];
+
+/// Whether a file has no numbers at its start and no messages, since another program wrote it.
+#[cfg(feature = "inspect")]
+pub(super) fn is_foreign(name: &str) -> bool {
+    let Some(name) = name.strip_suffix(".img") else { return false };
+    FOREIGN.into_iter().any(|stem| {
+        let number = name.strip_prefix(stem);
+        let number = number
+            .map(|rest| rest.strip_suffix(".tar.gz").filter(|_| stem.starts_with("tmpfs")).unwrap_or(rest));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
 /// The number in the name of a file of pages.
 pub(super) fn pages_id(name: &str) -> Option<u32> {
     let id = name.strip_prefix("pages-")?.strip_suffix(".img")?.parse().ok()?;
@@ -211,12 +254,25 @@ mod tests {
             "core-01.img",
             "core-x.img",
             "pages-1.img",
-            "netdev-9.img",
+            "netdevs-9.img",
             "stats-dump.img",
             "",
         ] {
             assert_eq!(Image::named(name), None, "{name}");
         }
         assert_eq!(pages_id("pages-01.img"), None);
+    }
+
+    #[cfg(feature = "inspect")]
+    #[test]
+    fn what_other_programs_wrote_is_told_by_its_name() {
+        for name in ["route6-10.img", "netns-ct-3.img", "tmpfs-7.tar.gz.img", "tmpfs-dev-25.tar.gz.img"] {
+            assert!(is_foreign(name) && Image::named(name).is_none(), "{name}");
+        }
+        for name in
+            ["route-10", "route-.img", "route-x.img", "rule-1.tar.gz.img", "netns-10.img", "tmpfs.img"]
+        {
+            assert!(!is_foreign(name), "{name}");
+        }
     }
 }

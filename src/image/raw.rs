@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::file::Reader;
 use super::images::*;
-use super::kind::{Image, Kind, pages_id};
+use super::kind::{Image, Kind, is_foreign, pages_id};
 use super::unknown::{Difference, differences, unknown};
 use crate::error::{Error, Result};
 use crate::frozen::Bytes;
@@ -36,6 +36,8 @@ pub enum Content {
     Messages,
     /// Pages of memory, one after the other.
     Pages,
+    /// What another program wrote for CRIU: ip, iptables, nft or tar.
+    Foreign,
     /// CRIU's log, or a folder or link of images.
     Aside,
     /// Something that isn't read here: a kind that only CRIU knows.
@@ -60,6 +62,8 @@ pub struct ImageMessages {
     kind: Kind,
     /// How many have come.
     count: u64,
+    /// How many more belong to the queue that came last.
+    queued: u32,
     failed: bool,
 }
 
@@ -67,6 +71,8 @@ pub struct ImageMessages {
 enum Payload {
     Nothing,
     Of(u64),
+    /// So many messages that belong to it.
+    Messages(u32),
     /// All the rest of the file.
     Rest,
 }
@@ -91,6 +97,7 @@ fn content(name: &str, is_file: bool) -> Content {
         _ if !is_file || [".log", ".json"].iter().any(|other| name.ends_with(other)) => Content::Aside,
         Some(_) => Content::Messages,
         None if pages_id(name).is_some() => Content::Pages,
+        None if is_foreign(name) => Content::Foreign,
         None => Content::Unknown,
     }
 }
@@ -109,7 +116,7 @@ pub(crate) fn messages_in(name: &str, bytes: Box<dyn Read>) -> Result<Option<Ima
 
 impl ImageMessages {
     fn of(image: Image, reader: Reader) -> ImageMessages {
-        ImageMessages { reader, kind: image.kind, count: 0, failed: false }
+        ImageMessages { reader, kind: image.kind, count: 0, queued: 0, failed: false }
     }
 
     fn message(&mut self) -> Result<Option<ImageMessage>> {
@@ -122,9 +129,10 @@ impl ImageMessages {
     /// The next message, without what stands behind it, which has to be passed on before another one is read.
     pub(super) fn next_decoded(&mut self) -> Result<Option<Decoded>> {
         let Some(bytes) = self.reader.next_bytes()? else {
-            return match self.is_single() && self.count == 0 {
-                true => Err(self.reader.damaged("it holds no message")),
-                false => Ok(None),
+            return match self.queued {
+                _ if self.is_single() && self.count == 0 => Err(self.reader.damaged("it holds no message")),
+                0 => Ok(None),
+                left => Err(self.reader.damaged(format!("{left} messages of a queue are missing"))),
             };
         };
         if self.is_single() && self.count > 0 {
@@ -134,13 +142,17 @@ impl ImageMessages {
             .decode(&bytes)
             .map_err(|error| self.reader.damaged("the message before can't be decoded").with_source(error))?;
         self.count += 1;
+        self.queued = match decoded.payload {
+            Payload::Messages(count) => count,
+            _ => self.queued.saturating_sub(1),
+        };
         Ok(Some(decoded))
     }
 
     /// Passes on what stands behind a message.
     pub(super) fn pass(&mut self, behind: &Decoded, to: &mut dyn Write) -> Result<Bytes> {
         Ok(Bytes(match behind.payload {
-            Payload::Nothing => 0,
+            Payload::Nothing | Payload::Messages(_) => 0,
             Payload::Of(size) => self.reader.pass(Some(size), to)?,
             Payload::Rest => self.reader.pass(None, to)?,
         }))
@@ -166,6 +178,8 @@ impl ImageMessages {
                 | Kind::NodeNames
                 | Kind::UserNamespace
                 | Kind::PidNamespace
+                | Kind::IpcLimits
+                | Kind::NetworkNamespace
                 | Kind::ControlGroups
                 | Kind::Processors
                 | Kind::Stats
@@ -185,6 +199,9 @@ impl ImageMessages {
             Kind::FdInfo => plain::<FdInfo>(bytes),
             Kind::Files => plain::<OpenFile>(bytes),
             Kind::MemFds => plain::<MemFdInode>(bytes),
+            Kind::BpfMapsData => decode(bytes, |map: &BpfMapData| {
+                Payload::Of(u64::from(map.keys_bytes) + u64::from(map.values_bytes))
+            }),
             Kind::PipesData | Kind::FifosData => {
                 decode(bytes, |pipe: &PipeData| Payload::Of(pipe.bytes.into()))
             }
@@ -206,12 +223,31 @@ impl ImageMessages {
             Kind::NodeNames => plain::<NodeNames>(bytes),
             Kind::UserNamespace => plain::<UserNamespace>(bytes),
             Kind::PidNamespace => plain::<PidNamespace>(bytes),
+            Kind::IpcLimits => plain::<IpcLimits>(bytes),
+            Kind::IpcMemory => decode(bytes, |memory: &IpcMemory| match memory.in_pagemaps {
+                Some(true) => Payload::Nothing,
+                _ => filled_up(memory.size, 4),
+            }),
+            Kind::IpcSemaphores => {
+                decode(bytes, |set: &IpcSemaphores| filled_up(u64::from(set.nsems) * 2, 8))
+            }
+            Kind::IpcQueues if self.queued == 0 => {
+                decode(bytes, |queue: &IpcQueue| Payload::Messages(queue.qnum))
+            }
+            Kind::IpcQueues => decode(bytes, |message: &IpcMessage| filled_up(message.msize.into(), 8)),
+            Kind::NetworkNamespace => plain::<NetworkNamespace>(bytes),
+            Kind::NetworkDevices => plain::<NetworkDevice>(bytes),
             Kind::Mounts => plain::<Mount>(bytes),
             Kind::ControlGroups => plain::<ControlGroups>(bytes),
             Kind::Processors => plain::<Processors>(bytes),
             Kind::Stats => plain::<Stats>(bytes),
         }
     }
+}
+
+/// Contents that are filled up to a multiple.
+fn filled_up(size: u64, multiple: u64) -> Payload {
+    Payload::Of(size.checked_next_multiple_of(multiple).unwrap_or(size))
 }
 
 impl Iterator for ImageMessages {
@@ -306,17 +342,34 @@ mod tests {
     }
 
     #[test]
+    fn the_messages_of_a_queue_follow_it() {
+        let (folder, image) = (Folder::new(), Image::of(Kind::IpcQueues, 7_u32));
+        let queue = |qnum| folder.write(image, &[IpcQueue { qnum, ..Default::default() }]);
+        let text = folder.write(image, &[IpcMessage { mtype: 5, msize: 9 }]);
+        let waiting = [&text[8..], &b"a message\0\0\0\0\0\0\0"[..]].concat();
+        let whole = [&queue(2)[..], &waiting, &waiting, &queue(0)[8..]].concat();
+        folder.overwrite(image, &whole);
+        let found = all(&folder, "ipcns-msg-7.img").unwrap();
+        assert_eq!(found.iter().map(|message| message.payload_bytes.0).collect::<Vec<_>>(), [0, 16, 16, 0]);
+        assert_eq!(found[2].fields, serde_json::json!({ "mtype": 5, "msize": 9 }));
+        folder.overwrite(image, &[&queue(2)[..], &waiting].concat());
+        let error = all(&folder, "ipcns-msg-7.img").unwrap_err().to_string();
+        assert!(error.ends_with("1 messages of a queue are missing"), "{error}");
+    }
+
+    #[test]
     fn what_is_not_read_is_listed() {
         let folder = Folder::new();
-        for name in ["netdev-9.img", "pages-1.img", "dump.log", "seal.json"] {
+        for name in ["autofs-9.img", "route-9.img", "pages-1.img", "dump.log", "seal.json"] {
             std::fs::write(folder.path().join(name), "?").unwrap();
         }
         let found = files(folder.path()).unwrap();
         let found: Vec<_> = found.iter().map(|file| (&*file.name, file.content)).collect();
         let expected = [
+            ("autofs-9.img", Content::Unknown),
             ("dump.log", Content::Aside),
-            ("netdev-9.img", Content::Unknown),
             ("pages-1.img", Content::Pages),
+            ("route-9.img", Content::Foreign),
             ("seal.json", Content::Aside),
         ];
         assert_eq!(found, expected);

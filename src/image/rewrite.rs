@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::file::Writer;
-use super::kind::{Image, pages_id};
+use super::kind::{Image, is_foreign, pages_id};
 use super::raw;
 use super::unknown::Difference;
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ pub(crate) fn rewrite(name: &str, mut image: Box<dyn Read>, to: &mut dyn Write) 
     let failed = |error| Error::io("write", Path::new(name), error);
     let mut rewritten = Rewritten { messages: 0, payload_bytes: Bytes(0), unequal: Vec::new() };
     let Some(kind) = Image::named(name) else {
-        if pages_id(name).is_none() {
+        if pages_id(name).is_none() && !is_foreign(name) {
             return Ok(None);
         }
         rewritten.payload_bytes.0 = io::copy(&mut image, to).map_err(failed)?;
@@ -166,9 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn pages_pass_through() {
-        let (found, back) = rewritten("pages-1.img", &[7; 8192]).unwrap();
-        assert_eq!((found.messages, found.payload_bytes.0), (0, 8192));
-        assert_eq!(back, [7; 8192]);
+    fn pages_and_what_other_programs_wrote_pass_through() {
+        for name in ["pages-1.img", "route-9.img"] {
+            let (found, back) = rewritten(name, &[7; 8192]).unwrap();
+            assert_eq!((found.messages, found.payload_bytes.0), (0, 8192));
+            assert_eq!(back, [7; 8192]);
+        }
     }
 }

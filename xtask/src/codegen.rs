@@ -27,7 +27,8 @@ const GENERATED: [Generated; 2] = [
 ];
 
 /// Messages of images that only those read who look into a checkpoint.
-const LOOKED_INTO: [&str; 14] = [
+const LOOKED_INTO: [&str; 28] = [
+    "BpfMapData",
     "ClockTime",
     "ControlGroups",
     "ControlMessage",
@@ -35,12 +36,25 @@ const LOOKED_INTO: [&str; 14] = [
     "GhostChunk",
     "GroupSet",
     "IdRange",
+    "IpcLimits",
+    "IpcMemory",
+    "IpcMessage",
+    "IpcObject",
+    "IpcQueue",
+    "IpcSemaphores",
+    "KernelSetting",
+    "MacvlanLink",
+    "NeighbourNamespace",
+    "NetworkDevice",
+    "NetworkNamespace",
     "NodeNames",
     "Processors",
     "QueuedPacket",
     "Seccomp",
+    "SitLink",
     "TerminalData",
     "TimeNamespace",
+    "TunLink",
     "UserNamespace",
 ];
 
