@@ -48,18 +48,36 @@ pub fn compare_all(images: &[Value], folder: &Path) -> BTreeMap<String, usize> {
     let mut compared = BTreeMap::new();
     for image in ours {
         let (name, messages) = (name(image), image["messages"].as_array().expect("messages"));
-        let entries = theirs[&name].as_array().expect("entries");
+        let entries: Vec<Value> =
+            theirs[&name].as_array().expect("entries").iter().flat_map(message_by_message).collect();
         assert_eq!(messages.len(), entries.len(), "messages of {name}");
         let mut differences = Differences::default();
         for (at, (message, entry)) in messages.iter().zip(entries).enumerate() {
             assert_eq!(message["unknown_fields"], Value::Array(Vec::new()), "{name} {at}");
-            differences.message(&format!("{name} {at}"), message, entry);
+            differences.message(&format!("{name} {at}"), message, &entry);
         }
         assert!(differences.found.is_empty(), "{:#?}", differences.found);
         *compared.entry(name.split(['-', '.']).next().unwrap().to_owned()).or_default() +=
             differences.compared;
     }
     compared
+}
+
+/// An entry as it stands in the file. To crit the messages of a queue belong to it, each with its text behind it, and so
+/// do the values of semaphores; both are filled up to a multiple of 8.
+fn message_by_message(entry: &Value) -> Vec<Value> {
+    let Some(inner) = entry["extra"].as_array() else { return vec![entry.clone()] };
+    let with = |entry: &Value, size: usize| {
+        let mut entry = entry.clone();
+        entry["extra"] = size.next_multiple_of(8).into();
+        entry
+    };
+    if inner.iter().all(Value::is_number) {
+        return vec![with(entry, inner.len() * 2)];
+    }
+    let text = |data: &Value| base64(data.as_str().expect("a text")).expect("base64").len();
+    let waiting = inner.chunks(2).map(|pair| with(&pair[0], text(&pair[1])));
+    [with(entry, 0)].into_iter().chain(waiting).collect()
 }
 
 /// What differs between a message of ours and one of theirs.
@@ -75,6 +93,7 @@ impl Differences {
         // What stands behind a message: of a connection what waits to be read and what to be sent.
         let behind = match entry.remove("extra") {
             None => 0,
+            Some(Value::Number(size)) => size.as_u64().expect("a size") as usize,
             Some(Value::String(data)) => base64(&data).expect("base64").len(),
             Some(parts) => {
                 ["inq", "outq"].iter().map(|part| base64(parts[part].as_str().unwrap()).unwrap().len()).sum()

@@ -181,3 +181,43 @@ if forked():
     t = os.open("/dev/tty", os.O_RDWR); time.sleep(1000)
 time.sleep(0.2)
 "#;
+
+/// Leaves the mounts in which neither its program nor its folder is: those of the machine may be some that CRIU can't dump.
+pub const LEAVE_MOUNTS: &str = r#"
+used = [line.split()[-1] for line in open("/proc/self/maps") if "/" in line] + [folder]
+for mount in reversed([line.split()[4] for line in open("/proc/self/mountinfo")]):
+    if mount != "/proc" and not any(path.startswith(mount.rstrip("/") + "/") for path in used):
+        libc.umount2(mount.encode(), 2)
+"#;
+
+pub const MOUNTED: &str = r#"
+places = [folder + "/" + name for name in ("scratch", "shared", "bound")]
+for place in places: os.mkdir(place)
+for place, options in zip(places[:2], (b"size=1m,mode=750", b"")):
+    assert libc.mount(b"ours", place.encode(), b"tmpfs", 6, options) == 0
+    open(place + "/file", "w").write("in memory")
+libc.mount(None, places[1].encode(), None, 1 << 20, None)
+libc.mount(places[1].encode(), places[2].encode(), None, 4096, None)
+libc.mount(None, places[2].encode(), None, 1 << 19, None)
+"#;
+
+pub const IPC: &str = r#"
+memory = libc.shmget(4711, 9000, 0o1600); libc.shmat.restype = ctypes.c_void_p
+ctypes.memset(libc.shmat(memory, None, 0), 7, 5000)
+for number, values in ((4712, (1, 2, 3)), (4713, (4, 5, 6, 7, 8))):
+    libc.semctl(libc.semget(number, len(values), 0o1600), 0, 17, (ctypes.c_ushort * len(values))(*values))
+class Message(ctypes.Structure): _fields_ = [("kind", ctypes.c_long), ("text", ctypes.c_char * 20)]
+for number, texts in ((4714, (b"a message", b"and another")), (4715, ()), (4716, (b"the last",))):
+    queue = libc.msgget(number, 0o1600)
+    for kind, text in enumerate(texts, 1): libc.msgsnd(queue, ctypes.byref(Message(kind, text)), len(text), 0)
+socket.sethostname("apart")
+"#;
+
+pub const DEVICES: &str = r#"
+def ip(line): subprocess.run(["ip", *line.split()], check=True)
+for line in ("link set lo up", "address add 10.7.0.1/24 dev lo", "link add one type veth peer name other",
+    "link add bridge type bridge", "link set other master bridge", "link add mac link one type macvlan mode bridge",
+    "link set one up", "route add 10.8.0.0/16 dev lo", "rule add from 10.9.0.0/16 table 7"): ip(line)
+tap = os.open("/dev/net/tun", os.O_RDWR); fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"tap", 0x1002))
+p = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); p.bind(("lo", 3))
+"#;
