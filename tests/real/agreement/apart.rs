@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::back::written_back;
 use super::crit::compare_all;
 use super::programs::{DEVICES, IPC, LEAVE_MOUNTS, MOUNTED};
-use crate::harness::{KILL, Lab, eventually, send, succeeds};
+use crate::harness::{KILL, Lab, eventually, oldest_criu, send};
 
 /// Has nothing open that comes from outside, and waits.
 const PYTHON: &str = r#"
@@ -49,7 +49,11 @@ struct Apart {
 impl Apart {
     /// In the namespaces that unshare's options say.
     fn start(options: &[&str], body: &str) -> Apart {
-        Apart::after(Command::new("unshare"), Lab::new(), options, body)
+        Apart::start_in(Lab::new(), options, body)
+    }
+
+    fn start_in(lab: Lab, options: &[&str], body: &str) -> Apart {
+        Apart::after(Command::new("unshare"), lab, options, body)
     }
 
     /// The same, as a user who is root only there, for whom the machine's mounts would be locked.
@@ -96,7 +100,10 @@ impl Apart {
         fs::create_dir(&images).expect("a folder");
         let mut criu = Command::new(&self.lab.criu);
         criu.args(["dump", "-o", "dump.log", "-t"]).arg(self.pid.to_string()).arg("-D").arg(&images);
-        succeeds(criu.args(options));
+        let done = criu.args(options).output().expect("criu runs");
+        let log = || fs::read_to_string(images.join("dump.log")).unwrap_or_default();
+        let errors = || log().lines().filter(|line| line.contains("Error")).collect::<Vec<_>>().join("\n");
+        assert!(done.status.success(), "{done:?}\n{}", errors());
         compare(&images);
         written_back(&images)
     }
@@ -168,4 +175,13 @@ fn of_a_program_whose_pid_namespace_has_a_name() {
 fn of_a_program_with_clocks_and_control_groups_of_its_own() {
     let kinds = Apart::start(&["--time", "--cgroup"], "").agree(&["--manage-cgroups=soft"]);
     assert_has(&kinds, &["cgroup", "timens"]);
+}
+
+#[test]
+fn of_a_program_apart_that_the_oldest_criu_dumped() {
+    let mut lab = Lab::new();
+    lab.criu = oldest_criu();
+    let options = ["--ipc", "--uts", "--mount", "--mount-proc", "--net"];
+    let kinds = Apart::start_in(lab, &options, &[LEAVE_MOUNTS, MOUNTED, IPC].concat()).agree(&[]);
+    assert_has(&kinds, &["ipcns-msg", "ipcns-shm", "utsns", "netdev", "netns", "mountpoints", "tmpfs-dev"]);
 }

@@ -24,9 +24,11 @@ kept += [t, c, a, u, s, n]
 "#;
 
 pub const TIMERS: &str = r#"
+import struct
 signal.setitimer(signal.ITIMER_REAL, 5000.25, 7.5); signal.setitimer(signal.ITIMER_PROF, 4000)
 timer = ctypes.c_void_p(); libc.timer_create(1, None, ctypes.byref(timer))
 libc.timer_settime(timer, 0, (ctypes.c_long * 4)(3, 5, 6000, 7), None)
+event = struct.pack("QiiI44x", 7, 10, 4, threading.get_native_id()); libc.timer_create(0, event, ctypes.byref(timer))
 fd = libc.timerfd_create(1, 0); libc.timerfd_settime(fd, 0, (ctypes.c_long * 4)(2, 3, 5000, 9), None); kept.append(fd)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGRTMIN]); os.kill(os.getpid(), signal.SIGUSR1)
 signal.pthread_kill(threading.get_ident(), signal.SIGRTMIN); signal.signal(signal.SIGHUP, lambda *_: None)
@@ -86,7 +88,8 @@ t = socket.socket(); t.setsockopt(1, 13, struct.pack("ii", 1, 7)); t.bind(("127.
 for level, name, value in ((1, 9, 1), (6, 4, 11), (6, 5, 12), (6, 6, 13), (6, 3, 1)): t.setsockopt(level, name, value)
 v = socket.socket(socket.AF_INET6); v.setsockopt(41, 26, 1); v.bind(("::1", 0)); v.listen(1)
 k = socket.socket(16, socket.SOCK_RAW, 15); k.bind((0, 1))
-kept += [u, r, t, v, k, code]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(u.getsockname()); s.shutdown(socket.SHUT_WR)
+kept += [u, r, t, v, k, s, code]
 "#;
 
 pub const UNIX_ENDS: &str = r#"
@@ -105,6 +108,7 @@ import struct
 p = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); p.bind(("lo", 3))
 p.setsockopt(263, 8, 1); p.setsockopt(263, 1, struct.pack("iHH8s", 1, 1, 0, b""))
 f = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)); f.bind(("lo", 0x0800)); f.setsockopt(263, 18, 7)
+p.setsockopt(263, 5, struct.pack("IIII", 8192, 4, 2048, 16)); p.setsockopt(263, 13, struct.pack("IIII", 4096, 2, 2048, 4))
 kept += [p, f]
 "#;
 
@@ -124,6 +128,7 @@ with open(folder + "/holes", "wb") as h: h.write(b"begin"); h.seek(600000); h.wr
 gone("holes")
 open(folder + "/empty", "w").close(); gone("empty")
 os.mkfifo(folder + "/fifo"); gone("fifo")
+os.mknod(folder + "/null", 0o20600, os.makedev(1, 3)); gone("null")
 os.mkdir(folder + "/place"); kept.append(os.open(folder + "/place", os.O_RDONLY)); os.rmdir(folder + "/place")
 os.symlink("nowhere", folder + "/link"); gone("link", 0o10000000 | os.O_NOFOLLOW)
 child = os.fork()
