@@ -233,3 +233,28 @@ fn of_terminals_of_every_kind() {
     let lab = Lab::new();
     assert_has(&agree(&lab, python(&lab, TERMINALS)), &["tty"]);
 }
+
+#[test]
+fn of_every_program_that_the_tests_have_and_that_waits_to_be_asked() {
+    let programs: [(&str, &[&str], &str); 13] = [
+        ("family", &["1"], "ready"),
+        ("memory", &["8", "2", "0"], "ready"),
+        ("shown", &["FILE"], "ready"),
+        ("standing", &[], "ready"),
+        ("crowd", &[], "ready"),
+        ("hooked", &[], "ready"),
+        ("metered", &[], "ready"),
+        ("linked", &[], "step"),
+        ("talker", &["terminal"], "heard 1"),
+        ("asker", &["4"], "ready"),
+        ("changer", &["8", "10"], "ready"),
+        ("ender", &["FILE"], "line 2"),
+        ("leaver", &[], "tick"),
+    ];
+    for (name, arguments, word) in programs {
+        let lab = Lab::new();
+        let file = lab.path("file");
+        let named = |argument: &&str| if *argument == "FILE" { file.clone() } else { argument.into() };
+        agree_once(&lab, lab.program(name).args(arguments.iter().map(named)), word);
+    }
+}
