@@ -342,6 +342,14 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_values_of_a_map_follow_it() {
+        let (folder, image) = (Folder::new(), Image::of(Kind::BpfMapsData, 0_u32));
+        let map = folder.write(image, &[BpfMapData { keys_bytes: 4, values_bytes: 8, ..Default::default() }]);
+        folder.overwrite(image, &[&map[..], &[7; 12]].concat());
+        assert_eq!(all(&folder, "bpfmap-data.img").unwrap()[0].payload_bytes.0, 12);
+    }
+
+    #[test]
     fn the_messages_of_a_queue_follow_it() {
         let (folder, image) = (Folder::new(), Image::of(Kind::IpcQueues, 7_u32));
         let queue = |qnum| folder.write(image, &[IpcQueue { qnum, ..Default::default() }]);

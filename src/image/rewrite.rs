@@ -63,7 +63,7 @@ impl fmt::Display for Unequal {
 pub(crate) fn rewrite(name: &str, mut image: Box<dyn Read>, to: &mut dyn Write) -> Result<Option<Rewritten>> {
     let failed = |error| Error::io("write", Path::new(name), error);
     let mut rewritten = Rewritten { messages: 0, payload_bytes: Bytes(0), unequal: Vec::new() };
-    let Some(kind) = Image::named(name) else {
+    let Some(known) = Image::named(name) else {
         if pages_id(name).is_none() && !is_foreign(name) {
             return Ok(None);
         }
@@ -71,7 +71,7 @@ pub(crate) fn rewrite(name: &str, mut image: Box<dyn Read>, to: &mut dyn Write) 
         return Ok(Some(rewritten));
     };
     let Some(mut messages) = raw::messages_in(name, image)? else { return Ok(None) };
-    to.write_all(Writer::new(kind).bytes()).map_err(failed)?;
+    to.write_all(Writer::new(known).bytes()).map_err(failed)?;
     loop {
         // Behind the number that is its size.
         let begin = messages.offset() + 4;
@@ -154,6 +154,21 @@ mod tests {
         let turned = image(Image::TREE, &[([&item[2..], &item[..2]].concat(), b"")]);
         let said = rewritten("pstree.img", &turned).unwrap().0.unequal[0].to_string();
         assert_eq!(said, "pstree.img, message 0, at byte 12: it is written otherwise");
+    }
+
+    #[test]
+    fn whatever_stands_there_is_equal_if_and_only_if_nothing_is_named() {
+        let item = TreeItem { pid: 7, threads: vec![7, 300], ..Default::default() }.encode_to_vec();
+        let tree = image(Image::TREE, &[(item.clone(), b""), (item, b"")]);
+        let mut unequal = 0;
+        for (at, byte) in (0..tree.len()).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+            let mut changed = tree.clone();
+            changed[at] = byte;
+            let Ok((found, back)) = rewritten("pstree.img", &changed) else { continue };
+            assert_eq!(found.unequal.is_empty(), back == changed, "{byte} at {at}: {:?}", found.unequal);
+            unequal += usize::from(back != changed);
+        }
+        assert!(unequal > 100, "{unequal} that are read and written otherwise");
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub(super) struct Difference {
     pub(super) undeclared: bool,
 }
 
-/// All that isn't equal: nothing if and only if both are the same, byte by byte.
+/// All that isn't equal, of the same field several times in a row the first: nothing if and only if both are the same,
+/// byte by byte.
 pub(super) fn differences(original: &[u8], written: &[u8]) -> Vec<Difference> {
     let mut found = Vec::new();
     let message = Place { field: String::new(), offset: 0, depth: 0 };
@@ -38,6 +39,14 @@ pub(super) fn unknown(differences: &[Difference]) -> Vec<String> {
     found
 }
 
+/// Adds one, unless it is the same again as the last: a list of a million numbers counts once.
+fn add(found: &mut Vec<Difference>, field: String, offset: u64, undeclared: bool) {
+    let is_same = |last: &Difference| last.undeclared == undeclared && last.field == field;
+    if !found.last().is_some_and(is_same) {
+        found.push(Difference { field, offset, undeclared });
+    }
+}
+
 /// Where a message begins in the one that is around all.
 struct Place {
     field: String,
@@ -51,45 +60,51 @@ impl Place {
         if original == written {
             return;
         }
-        let before = found.len();
-        match (fields(original), fields(written)) {
+        let is_explained = match (fields(original), fields(written)) {
             (Ok(original), Ok(written)) if self.depth <= DEEPEST => {
-                self.compare_fields(&original, &written, found);
+                self.compare_fields(&original, &written, found)
             }
             // Something that isn't a message, such as a list of numbers.
-            _ => {}
-        }
+            _ => false,
+        };
         // No field of its own is to blame: there is one too many, or they stand in another order.
-        if found.len() == before {
+        if !is_explained {
             let same = original.iter().zip(written).take_while(|(one, other)| one == other).count() as u64;
-            let (field, offset) = (self.field.clone(), self.offset + same);
-            found.push(Difference { field, offset, undeclared: false });
+            add(found, self.field.clone(), self.offset + same, false);
         }
     }
 
-    fn compare_fields(&self, original: &[Field<'_>], written: &[Field<'_>], found: &mut Vec<Difference>) {
+    /// Whether there was a field that isn't as it was.
+    fn compare_fields(
+        &self,
+        original: &[Field<'_>],
+        written: &[Field<'_>],
+        found: &mut Vec<Difference>,
+    ) -> bool {
         let mut again: HashMap<u32, std::vec::IntoIter<&Field<'_>>> = HashMap::new();
         for number in written.iter().map(|field| field.number) {
             let same =
                 || written.iter().filter(|field| field.number == number).collect::<Vec<_>>().into_iter();
             again.entry(number).or_insert_with(same);
         }
-        let mut offset = self.offset;
+        let (mut begin, mut is_explained) = (self.offset, false);
         for field in original {
-            let place = self.inner(field, offset);
+            let offset = begin;
+            begin += field.bytes.len() as u64;
             let written = again.get_mut(&field.number).map(Iterator::next);
+            if written.flatten().is_some_and(|written| written.bytes == field.bytes) {
+                continue;
+            }
+            is_explained = true;
             match (written, field.nested) {
-                (Some(Some(written)), _) if written.bytes == field.bytes => {}
                 (Some(Some(Field { nested: Some(written), .. })), Some(original)) if original != *written => {
-                    place.compare(original, written, found);
+                    self.inner(field, offset).compare(original, written, found);
                 }
                 // Of a field that stands there twice, and may do so only once, the last one counts.
-                (known, _) => {
-                    found.push(Difference { field: place.field, offset, undeclared: known.is_none() })
-                }
+                (known, _) => add(found, self.inner(field, offset).field, offset, known.is_none()),
             }
-            offset += field.bytes.len() as u64;
         }
+        is_explained
     }
 
     /// Where what a field holds begins, if that field begins at `offset`.
@@ -108,7 +123,7 @@ mod tests {
     use prost::Message;
     use prost::encoding::{WireType, encode_key, encode_varint};
 
-    use super::super::images::{Core, Task, TreeItem};
+    use super::super::images::{Core, SignalAction, Task, TreeItem};
     use super::*;
 
     /// A message with one more field at its end.
@@ -162,6 +177,21 @@ mod tests {
             found_in::<Core>(&core),
             [Difference { field: "3.99".into(), offset: at, undeclared: true }]
         );
+    }
+
+    #[test]
+    fn a_field_that_is_unknown_many_times_in_a_row_is_named_once() {
+        let item = TreeItem::default().encode_to_vec();
+        let many = (0..100).fold(item, |item, _| with_another(item, 9));
+        assert_eq!(
+            found_in::<TreeItem>(&many),
+            [Difference { field: "9".into(), offset: 8, undeclared: true }]
+        );
+        let action = with_another(SignalAction::default().encode_to_vec(), 99);
+        let framed = [&[15 << 3 | 2, action.len() as u8], &action[..]].concat();
+        let task = [Task::default().encode_to_vec(), framed.repeat(3)].concat();
+        assert_eq!(unknown_in::<Task>(&task), ["15.99"]);
+        assert_eq!(found_in::<Task>(&task).len(), 1);
     }
 
     #[test]

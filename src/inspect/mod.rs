@@ -123,8 +123,9 @@ pub fn messages_in(name: &str, image: impl Read + 'static) -> Result<Option<Imag
 }
 
 /// Reads an image, by the name that its file has, and writes it back: each message from what is read of it here, and what
-/// stands behind messages untouched. [`Rewritten::unequal`] tells where that isn't what it was, byte by byte. None where
-/// it is of a kind that isn't read here; nothing is written then.
+/// stands behind messages untouched, as are pages and what other programs wrote for CRIU. [`Rewritten::unequal`] tells
+/// where that isn't what it was, byte by byte. None where it is of a kind that isn't known here, or no image; nothing is
+/// written then.
 ///
 /// # Errors
 ///
