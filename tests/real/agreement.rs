@@ -1,5 +1,6 @@
 //! What is read of images is what CRIU's own decoder reads of them: each field of each message of every image, of
-//! programs that between them have everything a program has.
+//! programs that between them have everything a program has. And what is written back of each image is that image, byte
+//! by byte (`back.rs`).
 //!
 //! The decoder is crit's library, of the same version as CRIU; `selfdump images --json` is compared with what it
 //! returns. Nothing is left out: what only one of them has is a difference.
@@ -11,6 +12,7 @@ mod programs;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -20,6 +22,7 @@ use crit::compare_all;
 pub use crit::crit;
 use programs::*;
 
+use crate::afterlife::bring_back;
 use crate::harness::{Lab, Launch, USR2, built, eventually, oldest_criu};
 
 /// Loads the library that makes a program one of ours, has things open, and waits.
@@ -63,6 +66,10 @@ fn agree_once(lab: &Lab, program: Launch, word: &str) -> BTreeMap<String, usize>
         lab.checkpoints().pop()
     });
     program.crash();
+    agree_on(lab, &checkpoint)
+}
+
+fn agree_on(lab: &Lab, checkpoint: &Path) -> BTreeMap<String, usize> {
     // Whatever a program has, a checkpoint that is whole is called good.
     let verify = lab.run(["verify".as_ref(), checkpoint.as_os_str()]);
     assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stdout));
@@ -108,6 +115,18 @@ fn of_a_program_that_the_oldest_criu_dumped() {
     let mut lab = Lab::new();
     lab.criu = oldest_criu();
     agree(&lab, lab.program("chain"));
+}
+
+#[test]
+fn of_a_program_that_was_restored_and_builds_on_an_earlier_checkpoint() {
+    let lab = Lab::new();
+    agree(&lab, lab.program("chain").arg("2"));
+    let back = bring_back(&lab, "chain");
+    for number in [2, 3] {
+        back.program.signal(USR2);
+        agree_on(&lab, &lab.wait_for_checkpoint(number));
+    }
+    back.program.crash();
 }
 
 #[test]
