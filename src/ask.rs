@@ -219,6 +219,7 @@ mod tests {
             size_bytes: None,
             frozen_us: None,
             staged: None,
+            technique: None,
             pause_budget: None,
             error: None,
         });

@@ -27,7 +27,7 @@ use crate::criu::{self, DumpOptions, Dumped, Version, Way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, MappedFile, Needs, NetworkLock, Process};
 use crate::image;
-use crate::report::{Cause, Checkpoint, Outcome, PauseBudget, Report, Restored, Staged};
+use crate::report::{Cause, Checkpoint, Outcome, PauseBudget, Report, Restored, Staged, Technique};
 use crate::store::compressed::Compressing;
 use crate::store::draft::{self, Draft};
 use crate::store::filling;
@@ -378,6 +378,7 @@ fn save(
         parent: None,
         chain,
         staged: order.staged,
+        technique: Technique::Freeze,
         pause_budget,
         encrypted_to: recipients.iter().map(ToString::to_string).collect(),
     };
@@ -394,6 +395,7 @@ fn save(
         path,
         taken,
         staged: manifest.staged,
+        technique: manifest.technique,
         budget: manifest.pause_budget,
         processes,
     })

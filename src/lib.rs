@@ -153,13 +153,13 @@ pub mod fuzzing;
 
 pub use agent::{Asked, Hold, generation};
 pub use compression::Compression;
-pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule, Staging};
+pub use config::{Config, Exit, FilePattern, FilePolicy, FileRule, Schedule, Snapshot, Staging};
 pub use encryption::{Identities, Recipient};
 pub use error::{CriuFailure, Error, ErrorKind};
 pub use frozen::Bytes;
 pub use install::{Handle, install};
 pub use metrics::Metrics;
-pub use report::{Cause, Checkpoint, Outcome, PauseBudget, Report, Restored, Staged};
+pub use report::{Cause, Checkpoint, Outcome, PauseBudget, Report, Restored, Staged, Technique};
 pub use store::catalogue::Entry;
 pub use store::manifest::{Criu, FileEntry, Manifest, Program};
 pub use store::{listing, prune};

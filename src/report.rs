@@ -150,6 +150,40 @@ impl fmt::Display for Staged {
     }
 }
 
+/// How the moment of a checkpoint was caught ([`Config::snapshot`](crate::Config::snapshot)).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Technique {
+    /// The program stood still until CRIU had copied its memory.
+    #[default]
+    Freeze,
+    /// It stood still only until there was a copy-on-write copy of it, which CRIU dumped while it ran on.
+    Cow,
+    /// It stood still until CRIU had copied its memory, since no copy of it could be made.
+    FellBack {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Technique {
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Technique::Freeze
+    }
+}
+
+/// What CRIU has dumped.
+impl fmt::Display for Technique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Technique::Freeze => f.write_str("the program itself"),
+            Technique::Cow => f.write_str("a copy of the program, which ran on"),
+            Technique::FellBack { why } => write!(f, "the program itself: {why}"),
+        }
+    }
+}
+
 /// What was done to keep a pause under a limit ([`Config::max_pause`](crate::Config::max_pause)), and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -220,6 +254,8 @@ pub struct Checkpoint {
     pub stats: DumpStats,
     /// Where CRIU wrote while the program stood still.
     pub staged: Staged,
+    /// How its moment was caught.
+    pub technique: Technique,
     /// What came of the limit for its pause, where there is one.
     pub budget: Option<PauseBudget>,
     /// The ids of the processes in it, the program's own first.
@@ -270,4 +306,29 @@ pub struct Report {
     pub finished: SystemTime,
     /// Saved, restored, or why not.
     pub outcome: Result<Outcome, Error>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_moment_was_caught_is_one_word_and_the_reason_where_it_was_not_the_wanted_one() {
+        let fell_back = Technique::FellBack { why: "it has a child".to_owned() };
+        for (technique, json, text) in [
+            (Technique::Freeze, r#"{"how":"freeze"}"#, "the program itself"),
+            (Technique::Cow, r#"{"how":"cow"}"#, "a copy of the program, which ran on"),
+            (
+                fell_back,
+                r#"{"how":"fell-back","why":"it has a child"}"#,
+                "the program itself: it has a child",
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&technique).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Technique>(json).unwrap(), technique);
+            assert_eq!(technique.to_string(), text);
+            assert_eq!(technique.is_plain(), technique == Technique::default());
+        }
+        assert!(serde_json::from_str::<Technique>(r#"{"how":"cow","where":"here"}"#).is_err());
+    }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use selfdump::status::{self, Status};
-use selfdump::{Staged, restore};
+use selfdump::{Staged, Technique, restore};
 use serde::Serialize;
 
 use crate::{StoreArgs, output};
@@ -141,6 +141,9 @@ fn print(status: &Status) {
     }
     if let Some(staged) = last.staged.as_ref().filter(|staged| **staged != Staged::Disk) {
         println!("  written to   {staged}");
+    }
+    if let Some(technique) = last.technique.as_ref().filter(|how| **how != Technique::Freeze) {
+        println!("  dumped       {technique}");
     }
     if let Some(error) = &last.error {
         println!("  failed       {} ({} in a row)", error.message, status.failures_in_a_row);

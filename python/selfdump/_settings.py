@@ -43,6 +43,7 @@ def install(
     keep_tcp: Optional[bool] = None,
     encrypt_to: Optional[Iterable[str]] = None,
     staging: Optional[_Path] = None,
+    snapshot: Optional[str] = None,
     incremental: Optional[bool] = None,
     compress: Optional[str] = None,
     max_pause: Optional[Duration] = None,
@@ -85,6 +86,9 @@ def install(
         paths. Without the identity of one of them nobody can, ever (none: not encrypted).
     :param staging: ``"auto"``, or a folder in memory: where CRIU writes while the program stands still, from where it is
         moved to the store afterwards (``"off"``: to the store).
+    :param snapshot: ``"auto"`` or ``"cow"``: the program stands still only until there is a copy-on-write copy of it, which
+        CRIU dumps while it runs on; where none can be made, it stands still as ever, or (``"cow"``) isn't checkpointed
+        (``"freeze"``).
     :param incremental: whether memory that is as it was at the checkpoint before is stored with that one alone (yes).
     :param compress: ``"zstd"`` or ``"zstd:LEVEL"``: pages of memory are compressed when the script runs again (``"off"``).
     :param max_pause: how long the program may stand still for a checkpoint, ``"50ms"`` or seconds: memory is written ahead
@@ -122,6 +126,7 @@ def install(
         "keep_tcp": keep_tcp,
         "encrypt_to": encrypt_to,
         "staging": staging,
+        "snapshot": snapshot,
         "incremental": incremental,
         "compress": compress,
         "max_pause": max_pause,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Once;
 
 use super::{BESIDE_THE_MEMORY, Subject};
-use crate::config::Staging;
+use crate::config::{Snapshot, Staging};
 use crate::criu::Way;
 use crate::error::Result;
 use crate::frozen::Bytes;
@@ -73,6 +73,8 @@ pub(super) fn prepare(
         _ if is_urgent(subject, cause) => &Staging::Off,
         // What is left to be written builds on what is on the disk already, and is little.
         _ if draft.levels() > 0 => &Staging::Off,
+        // The program runs while its copy is dumped, so there is no pause to be made shorter.
+        _ if settings.snapshot != Snapshot::Freeze => &Staging::Off,
         Staging::Auto if !is_by_worker => &Staging::Off,
         staging => staging,
     };

@@ -9,6 +9,7 @@ mod named;
 mod pattern;
 mod schedule;
 mod settings;
+mod snapshot;
 mod staging;
 mod values;
 
@@ -21,6 +22,7 @@ pub use pattern::FilePattern;
 pub use schedule::Schedule;
 pub(crate) use schedule::Timing;
 pub(crate) use settings::{Settings, environment, for_commands, name_of};
+pub use snapshot::Snapshot;
 pub use staging::Staging;
 
 use crate::compression::Compression;
@@ -58,6 +60,7 @@ pub struct Config {
     keep_tcp: Option<bool>,
     encrypt_to: Option<Vec<Recipient>>,
     staging: Option<Staging>,
+    snapshot: Option<Snapshot>,
     incremental: Option<bool>,
     compress: Option<Compression>,
     max_pause: Option<Duration>,
@@ -294,6 +297,20 @@ impl Config {
     /// ```
     pub fn staging(mut self, staging: Staging) -> Config {
         self.staging = Some(staging);
+        self
+    }
+
+    /// Whether the program stands still for as long as its memory is copied, or only until a copy-on-write copy of it is
+    /// there, which CRIU dumps while the program runs on. The copy takes memory for what the program writes meanwhile.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfdump::Error> {
+    /// selfdump::Config::new().snapshot(selfdump::Snapshot::Auto).install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn snapshot(mut self, snapshot: Snapshot) -> Config {
+        self.snapshot = Some(snapshot);
         self
     }
 

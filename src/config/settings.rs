@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{self, Fraction, Value, bad};
-use super::{Config, Exit, FilePattern, FileRule, Schedule, Staging, Timing};
+use super::{Config, Exit, FilePattern, FileRule, Schedule, Snapshot, Staging, Timing};
 use crate::compression::Compression;
 use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) keep_tcp: bool,
     pub(crate) encrypt_to: Vec<Recipient>,
     pub(crate) staging: Staging,
+    pub(crate) snapshot: Snapshot,
     pub(crate) incremental: bool,
     pub(crate) compress: Compression,
     pub(crate) max_pause: Option<Duration>,
@@ -122,6 +123,7 @@ impl Config {
                 None => variables.recipients("SELFDUMP_ENCRYPT_TO")?.unwrap_or_default(),
             },
             staging: checked_staging(variables.or(self.staging, "SELFDUMP_STAGING")?.unwrap_or_default())?,
+            snapshot: variables.or(self.snapshot, "SELFDUMP_SNAPSHOT")?.unwrap_or_default(),
             incremental: variables.or(self.incremental, "SELFDUMP_INCREMENTAL")?.unwrap_or(true),
             compress: variables.or(self.compress, "SELFDUMP_COMPRESS")?.unwrap_or_default().checked()?,
             max_pause: max_pause.map(|limit| positive("SELFDUMP_MAX_PAUSE", limit)).transpose()?,

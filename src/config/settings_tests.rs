@@ -58,6 +58,8 @@ fn every_setting() -> Vec<(Config, &'static [(&'static str, &'static str)])> {
         (new().huge_pages(false), &[("SELFDUMP_HUGE_PAGES", "off")]),
         (new().staging(Staging::Auto), &[("SELFDUMP_STAGING", "auto")]),
         (new().staging(Staging::Folder("/mnt/huge".into())), &[("SELFDUMP_STAGING", "/mnt/huge")]),
+        (new().snapshot(Snapshot::Auto), &[("SELFDUMP_SNAPSHOT", "auto")]),
+        (new().snapshot(Snapshot::Cow), &[("SELFDUMP_SNAPSHOT", "cow")]),
         (new().incremental(false), &[("SELFDUMP_INCREMENTAL", "off")]),
         (new().compress(Compression::Zstd { level: 7 }), &[("SELFDUMP_COMPRESS", "zstd:7")]),
         (new().on_panic(true), &[("SELFDUMP_ON_PANIC", "on")]),
@@ -206,6 +208,9 @@ fn wrong_values_are_named_with_the_allowed_form() {
         ("SELFDUMP_COPY_FILES", "/data/*.db data/*.db", "/data/app.db*"),
         ("SELFDUMP_COPY_LIMIT", "much", "2GiB"),
         ("SELFDUMP_COPY_OPEN", "all", "2GiB"),
+        ("SELFDUMP_STAGING", "memory", "off, auto"),
+        ("SELFDUMP_SNAPSHOT", "fork", "freeze, auto or cow"),
+        ("SELFDUMP_SNAPSHOT", "/dev/shm", "freeze, auto or cow"),
         ("SELFDUMP_ON_PANIC", "yes", "on or off"),
         ("SELFDUMP_ON_FATAL_SIGNAL", "2", "on or off"),
         ("SELFDUMP_TIMEOUT", "0", "above zero"),
@@ -238,6 +243,13 @@ fn an_interpreter_s_checkpoints_are_found_under_its_script_where_nothing_else_is
     assert_eq!(resolve(script(), &[]).unwrap().name, "train_one.py");
     assert_eq!(resolve(script(), &[("SELFDUMP_NAME", "job")]).unwrap().name, "job");
     assert_eq!(resolve(script().name("called"), &[("SELFDUMP_NAME", "job")]).unwrap().name, "called");
+}
+
+#[test]
+fn a_copy_contradicts_no_other_setting() {
+    let config = Config::new().snapshot(Snapshot::Cow).staging(Staging::Auto).max_pause(minutes(1));
+    let settings = resolve(config, &[("SELFDUMP_SNAPSHOT", "freeze")]).unwrap();
+    assert_eq!((settings.snapshot, settings.staging), (Snapshot::Cow, Staging::Auto));
 }
 
 #[test]

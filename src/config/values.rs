@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{FilePattern, FileRule, Staging};
+use super::{FilePattern, FileRule, Snapshot, Staging};
 use crate::compression::Compression;
 use crate::encryption::Recipient;
 use crate::error::{Error, ErrorKind, Result};
@@ -152,6 +152,19 @@ impl Value for Staging {
             "off" => Some(Staging::Off),
             "auto" => Some(Staging::Auto),
             folder => folder.contains('/').then(|| Staging::Folder(PathBuf::from(folder))),
+        }
+    }
+}
+
+impl Value for Snapshot {
+    const FORM: &'static str = "freeze, auto or cow";
+
+    fn parse(text: &str) -> Option<Snapshot> {
+        match text {
+            "freeze" => Some(Snapshot::Freeze),
+            "auto" => Some(Snapshot::Auto),
+            "cow" => Some(Snapshot::Cow),
+            _ => None,
         }
     }
 }

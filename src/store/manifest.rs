@@ -18,7 +18,7 @@ use super::{chain, layout};
 use crate::config::{FilePattern, FileRule};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::{Bytes, CopiedFile, DumpStats, MappedFile, Needs, Process, unix_micros};
-use crate::report::{Cause, PauseBudget, Staged};
+use crate::report::{Cause, PauseBudget, Staged, Technique};
 use crate::sys::disk;
 
 /// The version of the format that is written, and the only one that is read.
@@ -67,6 +67,9 @@ pub struct Manifest {
     /// Where CRIU wrote while the program stood still.
     #[serde(default, skip_serializing_if = "Staged::is_plain")]
     pub staged: Staged,
+    /// How the moment was caught.
+    #[serde(default, skip_serializing_if = "Technique::is_plain")]
+    pub technique: Technique,
     /// What came of the limit for its pause, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_budget: Option<PauseBudget>,

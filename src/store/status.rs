@@ -18,7 +18,7 @@ use crate::config::{Schedule, Settings};
 use crate::error::{Error, Result};
 use crate::frozen::{Bytes, unix_micros};
 use crate::metrics::Metrics;
-use crate::report::{Cause, Outcome, PauseBudget, Report, Staged};
+use crate::report::{Cause, Outcome, PauseBudget, Report, Staged, Technique};
 use crate::sys::disk;
 
 /// The version of `status.json`.
@@ -82,6 +82,9 @@ pub struct Attempt {
     /// Where CRIU wrote meanwhile; none where there is no checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<Staged>,
+    /// How its moment was caught; none where there is no checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub technique: Option<Technique>,
     /// What came of the limit for its pause, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_budget: Option<PauseBudget>,
@@ -182,6 +185,7 @@ impl Status {
             size_bytes: saved.map(|checkpoint| checkpoint.size),
             frozen_us: saved.map(|checkpoint| checkpoint.stats.frozen.as_micros() as u64),
             staged: saved.map(|checkpoint| checkpoint.staged.clone()),
+            technique: saved.map(|checkpoint| checkpoint.technique.clone()),
             pause_budget: saved.and_then(|checkpoint| checkpoint.budget.clone()),
             error: report.outcome.as_ref().err().map(Failure::from),
         });

@@ -1,6 +1,6 @@
 //! What a checkpoint is, in a few lines.
 
-use selfdump::{Entry, Manifest, Staged, frozen::DumpStats, frozen::Needs, frozen::NetworkLock};
+use selfdump::{Entry, Manifest, Staged, Technique, frozen::DumpStats, frozen::Needs, frozen::NetworkLock};
 
 use crate::output;
 
@@ -23,6 +23,9 @@ pub fn print(entry: &Entry, manifest: &Manifest) {
     }
     if manifest.staged != Staged::Disk {
         line("by way of", &manifest.staged.to_string());
+    }
+    if manifest.technique != Technique::Freeze {
+        line("dumped", &manifest.technique.to_string());
     }
     if manifest.is_encrypted() {
         line("read by", &manifest.encrypted_to.join(", "));
