@@ -160,7 +160,7 @@ pub enum Technique {
     Freeze,
     /// It stood still only until there was a copy-on-write copy of it, which CRIU dumped while it ran on.
     Cow,
-    /// It stood still until CRIU had copied its memory, since no copy of it could be made.
+    /// It stood still until CRIU had copied its memory, since no copy of it could be made, or dumped.
     FellBack {
         /// Why.
         why: String,
@@ -329,6 +329,10 @@ mod tests {
             assert_eq!(technique.to_string(), text);
             assert_eq!(technique.is_plain(), technique == Technique::default());
         }
-        assert!(serde_json::from_str::<Technique>(r#"{"how":"cow","where":"here"}"#).is_err());
+        for wrong in
+            [r#"{"how":"fell-back"}"#, r#"{"how":"fork"}"#, r#"{"how":"fell-back","why":"","where":""}"#]
+        {
+            assert!(serde_json::from_str::<Technique>(wrong).is_err(), "{wrong}");
+        }
     }
 }

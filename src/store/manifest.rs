@@ -424,3 +424,7 @@ fn read_bounded(path: &Path) -> Result<String> {
         _ => Error::io("read", path, source),
     })
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;
