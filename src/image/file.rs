@@ -101,7 +101,6 @@ impl Reader {
     }
 
     /// Passes on what stands between two messages; none is everything up to the end. How much that was.
-    #[cfg(feature = "inspect")]
     pub(super) fn pass(&mut self, size: Option<u64>, to: &mut dyn std::io::Write) -> Result<u64> {
         let mut part = self.file.by_ref().take(size.unwrap_or(u64::MAX));
         let passed = std::io::copy(&mut part, to).map_err(|error| Error::io("pass on", &self.path, error))?;
@@ -186,6 +185,11 @@ impl Writer {
     pub(super) fn put(&mut self, message: &[u8]) {
         self.0.extend((message.len() as u32).to_le_bytes());
         self.0.extend(message);
+    }
+
+    /// Adds what stands behind a message, without a size of its own.
+    pub(super) fn put_contents(&mut self, contents: &[u8]) {
+        self.0.extend(contents);
     }
 
     /// The bytes of the file.

@@ -1893,7 +1893,6 @@ pub struct GhostChunk {
 }
 /// filelocks.img: a lock on a file.
 #[cfg_attr(feature = "inspect", derive(serde::Serialize))]
-#[cfg(feature = "inspect")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileLock {
     #[prost(uint32, required, tag = "1")]

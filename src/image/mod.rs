@@ -1,4 +1,4 @@
-//! Reads what a dump wrote: CRIU's image files, as plain data.
+//! Reads what a dump wrote: CRIU's image files, as plain data. And completes what a dump of a process's copy wrote.
 //!
 //! What lies behind it: the layout of CRIU's image files (its `image.c`, `protobuf.c` and `magic.h`), their
 //! names (`image-desc.c`), the messages in them (`images/*.proto`, of which `proto/images.proto` declares
@@ -27,6 +27,7 @@
 //! them. So nothing in them is believed: sizes are bounded, ids must be there, and what is wrong is an error
 //! of the kind [`Damaged`](crate::ErrorKind::Damaged) that names the file and the place in it.
 
+mod complete;
 #[cfg(feature = "inspect")]
 pub(crate) mod consistency;
 pub(crate) mod contents;
@@ -61,6 +62,7 @@ mod wire;
 
 use std::path::Path;
 
+pub(crate) use complete::{Pause, complete};
 pub(crate) use kind::first_pages_and_last;
 #[cfg(feature = "service")]
 pub(crate) use owners::with_more_rights;
