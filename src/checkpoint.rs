@@ -12,9 +12,11 @@
 mod ahead;
 pub(crate) mod copier;
 mod copies;
+mod dump;
 mod incremental;
 mod rounds;
 mod script;
+pub(crate) mod snapshot;
 mod staging;
 
 use std::collections::BTreeSet;
@@ -23,11 +25,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::compression::Compression;
 use crate::config::Settings;
-use crate::criu::{self, DumpOptions, Dumped, Version, Way};
+use crate::criu::{self, Dumped, Way};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frozen::{Bytes, MappedFile, Needs, NetworkLock, Process};
+use crate::frozen::{Bytes, MappedFile, Process};
 use crate::image;
-use crate::report::{Cause, Checkpoint, Outcome, PauseBudget, Report, Restored, Staged, Technique};
+use crate::report::{Cause, Checkpoint, Outcome, Report, Restored, Technique};
 use crate::store::compressed::Compressing;
 use crate::store::draft::{self, Draft};
 use crate::store::filling;
@@ -37,11 +39,10 @@ use crate::store::life::Life;
 use crate::store::manifest::{Criu, FORMAT_VERSION, Manifest, Program};
 use crate::store::retention::Keep;
 use crate::store::runtime;
+use crate::sys::snapshot::Places;
 use crate::sys::{self, crash, procfs};
 use ahead::Pauses;
-use copier::Copier;
-use copies::Copies;
-use staging::Tree;
+use dump::{Answer, Order, catch_and_dump, order};
 
 /// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
 const BESIDE_THE_MEMORY: Bytes = Bytes::mebibytes(1);
@@ -56,6 +57,9 @@ pub(crate) struct Subject {
     unfit: Vec<Way>,
     /// What its pauses have been made of.
     pauses: Pauses,
+    /// Where its threads were sent to be asked for the last copy, and before.
+    places: Option<Places>,
+    left_places: Vec<Places>,
 }
 
 impl Subject {
@@ -63,7 +67,15 @@ impl Subject {
         let (life, instance) =
             Life::of_this_process().map_err(|source| Error::os("read /proc about this process", source))?;
         let instance = Instance::new(&settings.dir, &settings.name, instance);
-        Ok(Subject { settings, instance, life, unfit: Vec::new(), pauses: Pauses::default() })
+        Ok(Subject {
+            settings,
+            instance,
+            life,
+            unfit: Vec::new(),
+            pauses: Pauses::default(),
+            places: None,
+            left_places: Vec::new(),
+        })
     }
 
     /// In the process that came back: it is a life of its own from here on. Returns the one before.
@@ -83,26 +95,6 @@ impl Subject {
         }
         came_back
     }
-}
-
-/// What a dump is asked for.
-struct Order {
-    needs: Needs,
-    keep_tcp: bool,
-    copies: Option<Copies>,
-    staged: Staged,
-    budget: Option<PauseBudget>,
-}
-
-/// What is known when CRIU has answered.
-struct Answer {
-    dumped: Dumped,
-    copied: bool,
-    version: Version,
-    peer: String,
-    /// Whether it was a worker of our own.
-    by_worker: bool,
-    answered: SystemTime,
 }
 
 /// Makes a checkpoint. Whatever comes of it is in the report. `thawed` is called, in both processes, when nothing
@@ -125,11 +117,14 @@ fn attempt(
     let needs = criu::needs()?;
     let ways = criu::ways(subject.settings.service.as_deref(), subject.settings.criu.as_deref())?;
     let mut draft = Draft::begin(&subject.instance, &subject.life)?;
-    let budget = ahead::write(subject, &mut draft, cause, &needs, &ways);
+    let budget = match snapshot::is_wanted(subject, cause) {
+        true => Ok(None),
+        false => ahead::write(subject, &mut draft, cause, &needs, &ways),
+    };
     let taken = SystemTime::now();
     let dumped = budget
         .and_then(|budget| order(subject, &mut draft, needs, cause, &ways, budget))
-        .and_then(|order| dump_as_ordered(subject, &mut draft, order, ways));
+        .and_then(|order| catch_and_dump(subject, &mut draft, cause, order, ways, thawed));
     thawed();
     match dumped {
         // The process that came back has another start.
@@ -142,8 +137,10 @@ fn attempt(
             let before = subject.begin_next_life();
             Ok(Outcome::Restored(come_back(&before, &subject.life, (id, path), taken)))
         }
-        // It would come back only to die.
-        Ok(_) if crash::is_under_way() && !cause.is_forensic() => {
+        // It would come back only to die. A copy was made before.
+        Ok((_, order))
+            if crash::is_under_way() && !cause.is_forensic() && order.technique != Technique::Cow =>
+        {
             Err(crashed_meanwhile().with_log(draft.discard()))
         }
         Ok((answer, order)) => {
@@ -206,128 +203,6 @@ fn come_back(before: &Life, now: &Life, (id, path): (String, PathBuf), taken: Sy
     }
 }
 
-/// Works out what the dump is asked for, and looks whether there is room for all of it.
-fn order(
-    subject: &Subject,
-    draft: &mut Draft,
-    needs: Needs,
-    cause: &Cause,
-    ways: &[Way],
-    budget: Option<PauseBudget>,
-) -> Result<Order> {
-    // The program has run on meanwhile.
-    let needs = if draft.levels() > 0 { criu::needs()? } else { needs };
-    let tree = Tree::look();
-    let staged = staging::prepare(subject, draft, cause, ways, tree)?;
-    let room = beside_the_memory(draft, tree.memory)?;
-    let copies = copies::prepare(&subject.settings, draft, room)?;
-    // What has to be copied is mostly a database, which takes and gives back its locks all the time: that none is held
-    // now says nothing about the moment in which all stands still.
-    let file_locks = needs.file_locks || copies.is_some();
-    // Nothing is locked for connections that come back closed. CRIU would leave its rules behind if it were killed, and
-    // by nft it makes some even where there is no connection.
-    let keep_tcp = subject.settings.keep_tcp && needs.tcp_established;
-    let network_lock = if keep_tcp { needs.network_lock } else { NetworkLock::Skip };
-    Ok(Order { needs: Needs { file_locks, network_lock, ..needs }, keep_tcp, copies, staged, budget })
-}
-
-/// The same for what didn't fit into memory after all: it goes to the disk.
-fn order_for_the_disk(subject: &Subject, draft: &mut Draft, order: Order, why: &Error) -> Result<Order> {
-    draft.clear()?;
-    draft.unstage()?;
-    if subject.settings.encrypts() {
-        draft.write_apart_on_the_disk()?;
-    }
-    let room = beside_the_memory(draft, Tree::look().memory)?;
-    let copies = copies::prepare(&subject.settings, draft, room)?;
-    let why = format!("it didn't fit into memory: {}", why.chain());
-    staging::tell(&why, &subject.settings.dir);
-    Ok(Order { copies, staged: Staged::FellBack { why }, ..order })
-}
-
-/// Looks whether the memory of the tree fits onto the disk, before anything stands still for it, and how much room
-/// there is for more.
-fn beside_the_memory(draft: &Draft, memory: Bytes) -> Result<Bytes> {
-    let folder = draft.folder();
-    let free =
-        sys::disk::free_space(&folder).map_err(|source| Error::io("look for space at", &folder, source))?;
-    let times = if draft.is_twice_on_the_disk() { 2 } else { 1 };
-    let wanted = Bytes(memory.0.saturating_add(BESIDE_THE_MEMORY.0).saturating_mul(times));
-    free.0.checked_sub(wanted.0).map(|room| Bytes(room / times)).ok_or_else(|| {
-        Error::new(
-            ErrorKind::NoSpace,
-            format!("a checkpoint takes about {wanted}, and {free} are free where {} is", folder.display()),
-        )
-        .with_hint(
-            "free space, keep fewer checkpoints (SELFDUMP_KEEP), or name another folder with SELFDUMP_DIR",
-        )
-    })
-}
-
-/// Has the program dumped, and once more to the disk where the memory didn't have the room that it seemed to have.
-/// Returns twice.
-fn dump_as_ordered(
-    subject: &mut Subject,
-    draft: &mut Draft,
-    order: Order,
-    ways: Vec<Way>,
-) -> Result<(Answer, Order)> {
-    match dump(subject, draft, &order, ways.clone()) {
-        Err(error) if draft.has_outgrown_memory() => {
-            let order = order_for_the_disk(subject, draft, order, &error)?;
-            Ok((dump(subject, draft, &order, ways)?, order))
-        }
-        dumped => Ok((dumped?, order)),
-    }
-}
-
-/// Has the program dumped by the first CRIU that is right for this machine. Returns twice.
-fn dump(subject: &mut Subject, draft: &mut Draft, order: &Order, ways: Vec<Way>) -> Result<Answer> {
-    let (unfit, fit): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| subject.unfit.contains(way));
-    // Where none is left, one may have been put right since.
-    let mut untried = if fit.is_empty() { unfit } else { fit }.into_iter().peekable();
-    while let Some(way) = untried.next() {
-        let error = match dump_by(&way, draft, order, subject.settings.timeout) {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        // Another one may do better only where this one is not right for the machine at all.
-        let Some(next) = untried.peek().filter(|_| error.is_unfit_criu()) else { return Err(error) };
-        log::warn!("{}; trying {next}", error.chain());
-        draft.clear()?;
-        subject.unfit.push(way);
-    }
-    Err(Error::new(ErrorKind::NoCriu, "no criu was found"))
-}
-
-fn dump_by(way: &Way, draft: &Draft, order: &Order, timeout: Duration) -> Result<Answer> {
-    let by_worker = matches!(way, Way::Worker(_));
-    let copier = if by_worker { Copier::start(draft) } else { None };
-    if copier.is_none() {
-        draft.give_memory_back()?;
-    }
-    let (connection, version) = way.connect(&draft.worker_log(), timeout)?;
-    let peer = connection.peer();
-    let mut options = DumpOptions::new(draft.link(), order.needs.clone());
-    options.tcp_close &= !order.keep_tcp;
-    options.parent = draft.last_level();
-    // CRIU asks the kernel which pages have changed only where it is to track them.
-    options.track_memory = options.parent.is_some();
-    let copied = match &order.copies {
-        Some(copies) => copies.ask(&connection, draft, &mut options)?,
-        None => false,
-    };
-    let dumped = connection.dump(&options).map_err(|error| match &order.copies {
-        Some(copies) => copies.explain(draft, error),
-        None => error,
-    });
-    let dumped = dumped.map_err(|error| copier.iter().fold(error, |error, copier| copier.explain(error)))?;
-    if let (Dumped::Original, Some(copier)) = (&dumped, copier) {
-        copier.finish()?;
-    }
-    Ok(Answer { dumped, copied, version, peer, by_worker, answered: SystemTime::now() })
-}
-
 /// Turns the images into a checkpoint. Only in the process that goes on.
 fn save(
     subject: &mut Subject,
@@ -378,7 +253,7 @@ fn save(
         parent: None,
         chain,
         staged: order.staged,
-        technique: Technique::Freeze,
+        technique: order.technique,
         pause_budget,
         encrypted_to: recipients.iter().map(ToString::to_string).collect(),
     };

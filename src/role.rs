@@ -1,8 +1,10 @@
 //! What a process does that is a helper of a program and not the program (`sys::ourselves`).
 
+use std::ffi::OsStr;
+use std::io;
 use std::panic::catch_unwind;
 
-use crate::checkpoint::copier;
+use crate::checkpoint::{copier, snapshot};
 use crate::sys::{ourselves, process};
 
 /// What the loader calls before main, and before the constructor that installs.
@@ -16,11 +18,20 @@ static CONSTRUCTOR: extern "C" fn() = construct;
 /// Does what this process is there for, and comes back only where that is to be a program.
 pub(crate) extern "C" fn construct() {
     if let Some(role) = ourselves::role() {
-        let done = catch_unwind(|| role == copier::ROLE && copier::copy().is_ok()).unwrap_or(false);
+        let done = catch_unwind(|| play(&role).is_ok()).unwrap_or(false);
         if !done {
             // Of our own helpers nobody hears it. Somebody else has set the variable for a program.
             eprintln!("selfdump: {} is set, which is for selfdump itself alone; unset it", ourselves::ROLE);
         }
         process::exit_at_once(u8::from(!done));
+    }
+}
+
+fn play(role: &OsStr) -> io::Result<()> {
+    let role = role.to_str().unwrap_or_default();
+    match role.split_once(' ').unwrap_or((role, "")) {
+        (copier::ROLE, _) => copier::copy(),
+        (snapshot::ROLE, order) => snapshot::halt(order),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }

@@ -7,9 +7,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::Subject;
+use super::dump::beside_the_memory;
 use super::rounds::{self, Costs, Next, Round};
 use super::staging::{Tree, is_urgent};
-use super::{Subject, beside_the_memory};
 use crate::criu::{DumpOptions, PreDumpMode, Way};
 use crate::error::{Error, Result};
 use crate::frozen::{Bytes, DumpStats, Needs};

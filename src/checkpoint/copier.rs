@@ -52,7 +52,7 @@ impl Copier {
         let started =
             File::open(draft.written_folder()).and_then(|folder| Helper::start(ROLE, folder.as_fd()));
         let ready =
-            started.and_then(|helper| match pipes(&images).iter().all(|pipe| disk::is_writable(pipe)) {
+            started.and_then(|(helper, _)| match pipes(&images).iter().all(|pipe| disk::is_writable(pipe)) {
                 true => Ok(helper),
                 false => Err(io::ErrorKind::PermissionDenied.into()),
             });

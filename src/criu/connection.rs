@@ -232,6 +232,15 @@ impl Connection {
         }
     }
 
+    /// Has a worker work later than others: nobody stands still for it.
+    pub(crate) fn have_later(&self) {
+        if let Peer::Worker { leash, .. } = &self.peer {
+            if let Err(error) = leash.have_later() {
+                log::debug!("CRIU works as others do: {error}");
+            }
+        }
+    }
+
     /// Where a worker's first words are.
     fn output(&self) -> Option<&Path> {
         match &self.peer {

@@ -17,6 +17,7 @@
 //!       owner.json                whose it is
 //!       link -> images            the path that CRIU is given
 //!       worker.log                what a worker said before it had opened dump.log
+//!       moment.json               what the program was when a copy of it was made, until it has been read
 //!       criu.conf, copy.sh        what has CRIU copy files
 //!       copied, copy.failed       what came of that
 //!       plain/                    what is yet to be encrypted, if there is no room for it in memory
@@ -54,6 +55,8 @@ pub(crate) const CAUSE: &str = "cause.json";
 pub(crate) const PLAIN: &str = "plain";
 pub(crate) const OWNER: &str = "owner.json";
 pub(crate) const LINK: &str = "link";
+/// What the program was when a copy of it was made, until it has been read.
+pub(crate) const MOMENT: &str = "moment.json";
 pub(crate) const WORKER_LOG: &str = "worker.log";
 pub(crate) const CRIU_CONFIG: &str = "criu.conf";
 pub(crate) const COPY_SCRIPT: &str = "copy.sh";

@@ -1,4 +1,4 @@
-//! Reading and writing when nobody else wants the disk.
+//! Working when nobody else wants the disk, or a processor.
 
 use std::io;
 
@@ -26,6 +26,23 @@ pub(crate) fn at_leisure<T>(work: impl FnOnce() -> T) -> T {
         let _ = set_priority(IDLE << CLASS_SHIFT);
     }
     work()
+}
+
+/// What a process that works later than others does has for its nice value: a quarter of what they get of a processor that
+/// all want. With less, one beside a program that computes on all of them would never be done.
+pub(crate) const LATER: libc::c_int = 5;
+
+/// Has another process work later than others, until it ends, and be the last of its class to get at the disk.
+pub(crate) fn have_later(pid: i32) -> io::Result<()> {
+    const BEST_EFFORT: libc::c_int = 2;
+    const LAST: libc::c_int = 7;
+    // SAFETY: plain numbers, to both calls.
+    unsafe {
+        Errno::result(libc::setpriority(libc::PRIO_PROCESS, pid as u32, LATER))?;
+        let priority = BEST_EFFORT << CLASS_SHIFT | LAST;
+        Errno::result(libc::syscall(libc::SYS_ioprio_set, OF_A_PROCESS, pid, priority))?;
+    }
+    Ok(())
 }
 
 fn priority() -> io::Result<libc::c_int> {

@@ -11,7 +11,8 @@
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
 //! - [`ourselves`]: this very code in a process of its own, which goes on while the program stands still.
 //! - [`copying`]: taking pages out of a pipe with several processors.
-//! - `snapshot`: a copy of this process as it is at one moment.
+//! - [`snapshot`]: a copy of this process as it is at one moment, with all that its other threads were.
+//! - `ptrace`: the requests of ptrace(2), typed.
 //! - `tracee`: a child that stands still at its own end.
 //! - [`limit`]: having a worker end after a time.
 //! - [`hidden`]: a file system in memory, in huge pages, that is mounted nowhere.
@@ -24,8 +25,8 @@
 //! - [`task`]: what a process is doing, what it may do, and its handlers.
 //! - [`sock_diag`]: unix sockets and who is at their other ends.
 //! - [`mappings`]: the names of what a process has mapped.
-//! - [`xsave`]: where the processor keeps what of its registers.
 //! - [`xattr`]: extended attributes: capabilities of programs, protocols of sockets.
+//! - [`xsave`]: where the processor keeps what of its registers.
 //! - [`machine`]: what a kernel, its security modules and its file systems allow.
 //! - [`terminal`]: whether there is a terminal, its size and mode, and pseudoterminals.
 //! - [`namespace`]: a pid namespace of its own for a command.
@@ -67,6 +68,7 @@ pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod program;
+mod ptrace;
 pub(crate) mod signal;
 pub(crate) mod snapshot;
 pub(crate) mod sock_diag;

@@ -7,13 +7,14 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd;
 
 use super::spawn::{self, FIRST_DESCRIPTOR, Leash, Orphan};
 use super::{disk, process, procfs};
@@ -36,18 +37,28 @@ pub(crate) fn role() -> Option<OsString> {
 
 /// A helper that was started, which is ended when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Helper(Leash);
+pub(crate) struct Helper(pub(super) Leash);
+
+/// The ends of a conversation with a helper that has said that it is ready.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    /// What it says comes out here.
+    pub(super) words: OwnedFd,
+    /// What it is told goes in here.
+    pub(super) orders: OwnedFd,
+}
 
 impl Helper {
     /// Starts one: an orphan in a session of its own, in this folder, without input or a word. Waits until it says that it
     /// is [`ready`].
-    pub(crate) fn start(role: &str, folder: BorrowedFd<'_>) -> io::Result<Helper> {
+    pub(crate) fn start(role: &str, folder: BorrowedFd<'_>) -> io::Result<(Helper, Talk)> {
         if process::is_privileged_start() || !IS_CONSTRUCTED.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let (program, arguments, variables) = command(role)?;
-        let (ready, theirs) = spawn::pipe()?;
-        let descriptors = [theirs.as_fd()];
+        let (words, its_words) = spawn::pipe()?;
+        let (its_orders, orders) = spawn::pipe()?;
+        let descriptors = [its_words.as_fd(), its_orders.as_fd()];
         let helper = Orphan {
             descriptors: &descriptors,
             folder: Some(folder),
@@ -55,9 +66,9 @@ impl Helper {
             ..Orphan::new(&program, arguments)
         };
         let leash = helper.start()?;
-        drop(theirs);
-        wait_for_a_word(ready)?;
-        Ok(Helper(leash))
+        drop((its_words, its_orders));
+        wait_for_a_word(&words)?;
+        Ok((Helper(leash), Talk { words, orders }))
     }
 
     /// Whether it has ended, which nobody has asked of it.
@@ -85,18 +96,31 @@ fn command(role: &str) -> io::Result<Command> {
 }
 
 /// Fails where the other end is closed without one.
-fn wait_for_a_word(ready: OwnedFd) -> io::Result<()> {
-    let mut ends = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+fn wait_for_a_word(words: &OwnedFd) -> io::Result<()> {
+    let mut ends = [PollFd::new(words.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(START).unwrap_or(PollTimeout::MAX);
     match poll(&mut ends, patience)? {
         0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => File::from(ready).read_exact(&mut [0]),
+        _ => match unistd::read(words, &mut [0])? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        },
     }
 }
 
 /// Says that this helper is ready.
 pub(crate) fn ready() -> io::Result<()> {
-    fs::write(format!("/proc/self/fd/{FIRST_DESCRIPTOR}"), ".")
+    words()?.write_all(b".")
+}
+
+/// Where a helper's words go.
+pub(super) fn words() -> io::Result<File> {
+    File::options().write(true).open(format!("/proc/self/fd/{FIRST_DESCRIPTOR}"))
+}
+
+/// Where its orders come from.
+pub(super) fn orders() -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", FIRST_DESCRIPTOR + 1))
 }
 
 /// The program that does nothing.

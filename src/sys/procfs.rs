@@ -21,6 +21,8 @@ pub(crate) struct Stat {
     pub(crate) parent: i32,
     pub(crate) group: i32,
     pub(crate) session: i32,
+    /// Whether its session has a terminal.
+    pub(crate) has_terminal: bool,
     /// Whether it has ended, or is just about to, and only its number isn't free yet.
     pub(crate) is_ending: bool,
     /// When the process started, in clock ticks since the boot, as it is seen outside of time namespaces.
@@ -81,6 +83,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         group: fields.get(2)?.parse().ok()?,
         is_ending: matches!(*fields.first()?, "Z" | "X") || flags & EXITING != 0,
         session: fields.get(3)?.parse().ok()?,
+        has_terminal: *fields.get(4)? != "0",
         start_ticks: fields.get(19)?.parse().ok()?,
     })
 }
@@ -285,6 +288,7 @@ mod tests {
                 parent: 1,
                 group: 40,
                 session: 39,
+                has_terminal: false,
                 is_ending: false,
                 start_ticks: 8_839_201
             }

@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd;
 
-use super::{process, procfs, signal};
+use super::{leisure, process, procfs, signal};
 
 /// Room for the few frames of a child before its exec.
 const STACK: usize = 64 * 1024;
@@ -59,6 +59,15 @@ impl Leash {
     /// Whether the worker is still there. By its number, since a descriptor that tells it would be in the image.
     pub(crate) fn is_taut(&self) -> bool {
         procfs::stat(self.worker).is_ok_and(|stat| !stat.is_ending)
+    }
+}
+
+impl Leash {
+    /// Has the worker work later than others. It is in a session of its own, and those compete with each other (sched(7),
+    /// "The autogroup feature").
+    pub(crate) fn have_later(&self) -> io::Result<()> {
+        leisure::have_later(self.worker)?;
+        std::fs::write(format!("/proc/{}/autogroup", self.worker), leisure::LATER.to_string())
     }
 }
 

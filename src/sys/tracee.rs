@@ -14,6 +14,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::process::Ended;
+use super::ptrace;
 
 /// A child of this process, and this thread's to trace.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(crate) struct Tracee {
 impl Tracee {
     /// Begins to trace a child, which goes on meanwhile.
     pub(crate) fn seize(pid: i32) -> io::Result<Tracee> {
-        request(libc::PTRACE_SEIZE, pid, libc::PTRACE_O_TRACEEXIT as usize)?;
+        ptrace::seize(pid, libc::PTRACE_O_TRACEEXIT)?;
         Ok(Tracee { pid, is_gone: false, _stays_in_its_thread: PhantomData })
     }
 
@@ -63,7 +64,7 @@ impl Tracee {
     }
 
     fn go_on(&self, signal: i32) -> io::Result<()> {
-        request(libc::PTRACE_CONT, self.pid, signal as usize)
+        ptrace::go_on(self.pid, signal)
     }
 
     fn gone(&mut self, ended: Ended) -> Ended {
@@ -73,19 +74,9 @@ impl Tracee {
 
     /// The wait status that it is going to have.
     fn announced(&self) -> io::Result<Ended> {
-        let mut status: libc::c_ulong = 0;
-        request(libc::PTRACE_GETEVENTMSG, self.pid, (&raw mut status).addr())?;
-        let status = ExitStatus::from_raw(status as i32);
+        let status = ExitStatus::from_raw(ptrace::event_message(self.pid)? as i32);
         Ok(status.code().map_or_else(|| Ended::Signaled(status.signal().unwrap_or_default()), Ended::Exited))
     }
-}
-
-fn request(what: libc::c_uint, pid: i32, data: usize) -> io::Result<()> {
-    let nothing = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: of the three requests that are made here two take plain numbers, and PTRACE_GETEVENTMSG writes a long to
-    // the address of one that lives until the call returns.
-    Errno::result(unsafe { libc::ptrace(what, pid, nothing, data) })?;
-    Ok(())
 }
 
 #[cfg(test)]

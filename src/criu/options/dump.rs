@@ -17,6 +17,8 @@ pub struct DumpOptions {
     pub images: PathBuf,
     /// What the state of the program itself asks for.
     pub needs: Needs,
+    /// A process to be dumped in the place of the one that asks, and to be ended then (`pid`, `leave_running`).
+    pub instead: Option<i32>,
     /// A file with more settings, in the form of criu(8), which come before these. CRIU passes over a file that it
     /// can't read (`config_file`).
     pub config_file: Option<PathBuf>,
@@ -68,6 +70,7 @@ impl DumpOptions {
         DumpOptions {
             images: images.into(),
             needs,
+            instead: None,
             config_file: None,
             log_level: LogLevel::default(),
             log_file: "dump.log".to_owned(),
@@ -97,7 +100,8 @@ impl DumpOptions {
             images_dir_fd: -1,
             images_dir: Some(bytes(&self.images)),
             config_file: self.config_file.as_deref().map(bytes),
-            leave_running: Some(true),
+            pid: self.instead,
+            leave_running: Some(self.instead.is_none()),
             timeout: self.freeze_timeout.map(whole_seconds),
             freeze_cgroup: self.freeze_cgroup.as_deref().map(bytes),
             link_remap: Some(self.link_remap),
