@@ -22,7 +22,7 @@ fn header() -> String {
 }
 
 /// Compiles a C program, which finds the library in the lab.
-fn compiled(lab: &Lab, path: &str) -> PathBuf {
+pub fn compiled(lab: &Lab, path: &str) -> PathBuf {
     let source = source(path);
     let program = lab.path(source.file_stem().and_then(|name| name.to_str()).expect("a name"));
     for name in ["libselfdump.so", "libselfdump.so.0"] {

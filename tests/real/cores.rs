@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// What gdb prints, given these arguments and commands.
-fn gdb(arguments: &[&str], commands: &[&str]) -> String {
+pub fn gdb(arguments: &[&str], commands: &[&str]) -> String {
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch"]).args(arguments).env("DEBUGINFOD_URLS", "");
     for command in commands {

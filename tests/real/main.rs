@@ -54,6 +54,7 @@ mod seeing;
 mod server;
 mod service;
 mod show;
+mod snapshot;
 mod staging;
 mod trust;
 mod units;

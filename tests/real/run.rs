@@ -38,7 +38,7 @@ fn errand(lab: &Lab, options: &[&str]) -> Command {
 }
 
 /// `selfdump run` with these options, up to the command.
-fn runner(lab: &Lab, options: &[&str]) -> Command {
+pub fn runner(lab: &Lab, options: &[&str]) -> Command {
     let mut json = std::ffi::OsString::from("--json=");
     json.push(lab.path("events"));
     let mut command = selfdump();
@@ -47,15 +47,15 @@ fn runner(lab: &Lab, options: &[&str]) -> Command {
 }
 
 /// A runner that runs.
-struct Runner {
-    runner: Subject,
+pub struct Runner {
+    pub runner: Subject,
     /// How many events there were before.
     seen: usize,
     events: PathBuf,
 }
 
 impl Runner {
-    fn start(lab: &Lab, command: Command) -> Runner {
+    pub fn start(lab: &Lab, command: Command) -> Runner {
         let events = lab.path("events");
         let seen = read(&events).len();
         Runner { runner: lab.launch(command, "runner").start(), seen, events }
@@ -71,12 +71,12 @@ impl Runner {
     }
 
     /// Waits for the `count`th event of a kind.
-    fn wait_for(&self, kind: &str, count: usize) -> Value {
+    pub fn wait_for(&self, kind: &str, count: usize) -> Value {
         let event = patiently(|| self.all(kind).into_iter().nth(count - 1));
         event.unwrap_or_else(|| panic!("never came: {kind} {count}, in {}", self.runner.output()))
     }
 
-    fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         eventually("a program", || self.last_pid())
     }
 
