@@ -23,10 +23,33 @@ use crate::workload::Workload;
 /// Who dumps, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// selfdump, with `SELFDUMP_STAGING=off` or `auto`.
-    Ours { staged: bool },
+    /// selfdump.
+    Ours(How),
+    /// Nobody: the program only forks, and the child ends at once.
+    Fork,
     /// Somebody else, to the store's disk or to a tmpfs.
     Theirs(Peer, Place),
+}
+
+/// What selfdump is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Plain,
+    /// `SELFDUMP_STAGING=auto`
+    Staged,
+    /// `SELFDUMP_SNAPSHOT=cow`
+    Copied,
+}
+
+impl How {
+    /// As the program knows it.
+    fn word(self) -> &'static str {
+        match self {
+            How::Plain => "plain",
+            How::Staged => "staged",
+            How::Copied => "copied",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +58,9 @@ pub enum Place {
     Tmpfs,
 }
 
-pub const OFF: Side = Side::Ours { staged: false };
-pub const AUTO: Side = Side::Ours { staged: true };
+pub const OFF: Side = Side::Ours(How::Plain);
+pub const AUTO: Side = Side::Ours(How::Staged);
+pub const COW: Side = Side::Ours(How::Copied);
 /// Whom all are compared with.
 pub const CRIU: Side = Side::Theirs(Peer::CommandLine, Place::Disk);
 
@@ -53,11 +77,16 @@ pub const ALL: [Side; 7] = [
 /// Those that the limits are about.
 pub const FEW: [Side; 3] = [OFF, CRIU, AUTO];
 
+/// Those that a copy of the program is compared with.
+pub const COPIES: [Side; 4] = [OFF, CRIU, COW, Side::Fork];
+
 impl Side {
     pub fn name(self) -> &'static str {
         match self {
             OFF => "selfdump",
             AUTO => "selfdump, staging",
+            COW => "selfdump, cow",
+            Side::Fork => "a bare fork",
             Side::Theirs(Peer::CommandLine, Place::Disk) => "`criu dump`",
             Side::Theirs(Peer::CommandLine, Place::Tmpfs) => "`criu dump` to a tmpfs",
             Side::Theirs(Peer::Service, _) => "`criu service`",
@@ -70,6 +99,8 @@ impl Side {
 pub const PAUSE: &str = "pause, ms";
 pub const TIME: &str = "request to answer, ms";
 pub const KEPT: &str = "request to all on disk, ms";
+/// Of what it does in as long undisturbed.
+pub const WORK: &str = "work done until then, %";
 
 /// What one dump took.
 struct Dump {
@@ -78,6 +109,8 @@ struct Dump {
     time: Duration,
     /// None where it went to a tmpfs.
     kept: Option<Duration>,
+    /// How much of the work that it does undisturbed it did meanwhile; none where it doesn't work.
+    work: Option<f64>,
     contention: f64,
 }
 
@@ -92,33 +125,65 @@ impl noise::Pair for Round {
 
 /// Has every side dump one program, as often as is planned.
 pub fn compare(title: &str, plan: &Plan, workload: &Workload, sides: &[Side]) -> Result<Case, Failure> {
-    let mut lab = Lab::open(&plan.dir, workload)?;
-    println!("\n{title}; {}", lab.terms());
-    for side in sides {
-        // The first dump by each reads its executables from the disk.
-        lab.dump(*side)?;
+    Ok(Measured::by(title, plan, workload, sides)?.against(CRIU))
+}
+
+/// The same of a copy of the program, compared with `criu dump`, with a fork, and with what selfdump does otherwise.
+pub fn compare_copies(title: &str, plan: &Plan, workload: &Workload) -> Result<(Case, Case, Case), Failure> {
+    let measured = Measured::by(title, plan, workload, &COPIES)?;
+    Ok((measured.against(CRIU), measured.against(Side::Fork), measured.against(OFF)))
+}
+
+/// What all sides took, in all rounds that count.
+struct Measured<'a> {
+    title: &'a str,
+    terms: String,
+    sides: &'a [Side],
+    rounds: Vec<Round>,
+}
+
+impl<'a> Measured<'a> {
+    fn by(
+        title: &'a str,
+        plan: &Plan,
+        workload: &Workload,
+        sides: &'a [Side],
+    ) -> Result<Measured<'a>, Failure> {
+        let mut lab = Lab::open(&plan.dir, workload)?;
+        println!("\n{title}; {}", lab.terms());
+        for side in sides {
+            // The first dump by each reads its executables from the disk.
+            lab.dump(*side)?;
+        }
+        let rounds = noise::calm(plan, |_: &[Round]| true, |number| lab.round(number, sides))?;
+        let terms = format!("{}; {}", noise::told(&rounds), lab.terms());
+        Ok(Measured { title, terms, sides, rounds })
     }
-    let rounds = noise::calm(plan, |_: &[Round]| true, |number| lab.round(number, sides))?;
-    let of = |column: fn(&Dump) -> Option<Duration>, side: usize| -> Vec<f64> {
-        rounds.iter().filter_map(|round| column(&round.0[side])).map(ms).collect()
-    };
-    let rows = sides.iter().enumerate().map(|(number, side)| Series {
-        name: side.name(),
-        columns: vec![
-            of(|dump| Some(dump.pause), number),
-            of(|dump| Some(dump.time), number),
-            of(|dump| dump.kept, number),
-        ],
-    });
-    let rows: Vec<_> = rows.collect();
-    let terms = format!("{}; {}", noise::told(&rounds), lab.terms());
-    Ok(case(title.to_owned(), terms, &[PAUSE, TIME, KEPT], &rows, CRIU.name()))
+
+    fn against(&self, side: Side) -> Case {
+        let of = |column: fn(&Dump) -> Option<f64>, number: usize| -> Vec<f64> {
+            self.rounds.iter().filter_map(|round| column(&round.0[number])).collect()
+        };
+        let row = |(number, side): (usize, &Side)| Series {
+            name: side.name(),
+            columns: vec![
+                of(|dump| Some(ms(dump.pause)), number),
+                of(|dump| Some(ms(dump.time)), number),
+                of(|dump| dump.kept.map(ms), number),
+                of(|dump| dump.work, number),
+            ],
+        };
+        let rows: Vec<_> = self.sides.iter().enumerate().map(row).collect();
+        let works = self.rounds.iter().flat_map(|round| &round.0).any(|dump| dump.work.is_some());
+        let columns: &[&str] = if works { &[PAUSE, TIME, KEPT, WORK] } else { &[PAUSE, TIME, KEPT] };
+        case(self.title.to_owned(), self.terms.clone(), columns, &rows, side.name())
+    }
 }
 
 /// A running program and where it is dumped to. The folders and the program go when it is dropped.
 struct Lab {
     program: Program,
-    is_staged: bool,
+    how: How,
     mebibytes: usize,
     criu: PathBuf,
     service: Service,
@@ -145,7 +210,7 @@ impl Lab {
         }
         let (needs, version) = (told.needs, told.version);
         let lab =
-            Lab { program, is_staged: false, mebibytes, criu, service, folder, in_memory, needs, version };
+            Lab { program, how: How::Plain, mebibytes, criu, service, folder, in_memory, needs, version };
         lab.clean()?;
         Ok(lab)
     }
@@ -171,17 +236,18 @@ impl Lab {
 
     fn dump(&mut self, side: Side) -> Result<Dump, Failure> {
         let dump = match side {
-            Side::Ours { staged } => self.by_selfdump(staged)?,
+            Side::Ours(how) => self.by_selfdump(how)?,
+            Side::Fork => self.fork()?,
             Side::Theirs(peer, place) => self.by_peer(peer, place)?,
         };
         self.clean()?;
         Ok(dump)
     }
 
-    fn by_selfdump(&mut self, staged: bool) -> Result<Dump, Failure> {
-        if staged != self.is_staged {
-            self.program.ask(if staged { "staging auto" } else { "staging off" })?;
-            self.is_staged = staged;
+    fn by_selfdump(&mut self, how: How) -> Result<Dump, Failure> {
+        if how != self.how {
+            self.program.ask(&format!("install {}", how.word()))?;
+            self.how = how;
         }
         self.settle()?;
         let waited = waited_for_processor();
@@ -191,7 +257,21 @@ impl Lab {
         let attempt = scene::attempt_since(asked, &self.store()).ok_or("the attempt is gone")?;
         let time = between(asked, manifest.answered)?;
         let kept = Some(between(asked, attempt.finished)?);
-        Ok(Dump { pause: self.program.largest_gap()?, time, kept, contention })
+        Ok(Dump { pause: self.program.largest_gap()?, time, kept, work: self.program.work()?, contention })
+    }
+
+    fn fork(&mut self) -> Result<Dump, Failure> {
+        self.settle()?;
+        let (waited, asked) = (waited_for_processor(), SystemTime::now());
+        self.program.ask("fork")?;
+        let time = between(asked, SystemTime::now())?;
+        Ok(Dump {
+            pause: self.program.largest_gap()?,
+            time,
+            kept: None,
+            work: self.program.work()?,
+            contention: contention(waited, time),
+        })
     }
 
     fn by_peer(&mut self, peer: Peer, place: Place) -> Result<Dump, Failure> {
@@ -209,7 +289,7 @@ impl Lab {
         let kept = if place == Place::Disk { Some(time + sync(&images)?) } else { None };
         scene::is_whole(&images, self.mebibytes)?;
         fs::remove_dir_all(&images)?;
-        Ok(Dump { pause: self.program.largest_gap()?, time, kept, contention })
+        Ok(Dump { pause: self.program.largest_gap()?, time, kept, work: self.program.work()?, contention })
     }
 
     fn store(&self) -> PathBuf {
@@ -219,6 +299,7 @@ impl Lab {
     /// Brings about the same state before every dump; the program's ticker begins anew.
     fn settle(&mut self) -> Result<(), Failure> {
         scene::settle(self.mebibytes);
+        self.program.work()?;
         self.program.largest_gap().map(drop)
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::comparison::plan::Plan;
 use crate::comparison::{Failure, command, scene};
-use crate::dumps::{self, ALL, AUTO, FEW, KEPT, OFF, PAUSE, Side, TIME};
+use crate::dumps::{self, ALL, AUTO, COPIES, COW, FEW, KEPT, OFF, PAUSE, Side, TIME, WORK};
 use crate::results::{Case, Found, Line, Picture, Results};
 use crate::workload::Workload;
 use crate::{around, keeping, presence, restores};
@@ -16,12 +16,14 @@ pub enum Part {
     Presence,
     Dumps,
     Threads,
+    Snapshots,
     Restores,
     Keeping,
 }
 
 impl Part {
-    pub const ALL: [Part; 5] = [Part::Presence, Part::Dumps, Part::Threads, Part::Restores, Part::Keeping];
+    pub const ALL: [Part; 6] =
+        [Part::Presence, Part::Dumps, Part::Threads, Part::Snapshots, Part::Restores, Part::Keeping];
 
     /// By which it is asked for, and its results are filed.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Part {
             Part::Presence => "presence",
             Part::Dumps => "dumps",
             Part::Threads => "threads",
+            Part::Snapshots => "snapshots",
             Part::Restores => "restores",
             Part::Keeping => "keeping",
         }
@@ -88,6 +91,7 @@ pub fn measure(part: Part, wish: &Wish) -> Result<Found, Failure> {
         }
         Part::Dumps => dumps(wish)?,
         Part::Threads => threads(wish)?,
+        Part::Snapshots => snapshots(wish)?,
         Part::Restores => restores(wish)?,
         Part::Keeping => {
             let size = wish.sizes(&[1024])[0];
@@ -178,6 +182,58 @@ fn threads(wish: &Wish) -> Result<Results, Failure> {
         let title = format!("{}, {what}", size(mebibytes));
         results.cases.push(dumps::compare(&title, &wish.plan(9)?, workload, &FEW)?);
     }
+    Ok(results)
+}
+
+/// How much of `criu dump`'s pause a copy's may be, and of a bare fork's: of programs of 1 GiB and more.
+const OF_A_DUMP: f64 = 0.15;
+const OF_A_FORK: f64 = 2.5;
+
+/// Copies of the program, which CRIU dumps while that runs on.
+fn snapshots(wish: &Wish) -> Result<Results, Failure> {
+    let mut results = Results::default();
+    let sizes = wish.sizes(&[16, 1024, 4096]);
+    let counts: &[usize] = if wish.quick { &[1] } else { &[1, 8, 64] };
+    for &mebibytes in &sizes {
+        for &count in counts {
+            let workload = Workload { threads: count, ..Workload::of(mebibytes) };
+            let title = format!("{}, {count} more threads", size(mebibytes));
+            let plan = wish.plan(rounds_of(mebibytes).min(9))?;
+            let (case, to_a_fork, to_a_freeze) = dumps::compare_copies(&title, &plan, &workload)?;
+            match mebibytes {
+                1024.. => {
+                    results.verdicts.push(case.verdict(COW.name(), PAUSE, OF_A_DUMP)?);
+                    results.verdicts.push(to_a_fork.verdict(COW.name(), PAUSE, OF_A_FORK)?);
+                }
+                _ => results.verdicts.push(to_a_freeze.verdict(COW.name(), PAUSE, 1.0)?),
+            }
+            results.cases.push(case);
+        }
+    }
+    let places = results.cases.iter().map(|case| case.title.clone()).collect();
+    let drawn = COPIES.map(Side::name);
+    results.pictures.push(picture(
+        "snapshots",
+        "Pause of a copy",
+        places,
+        "program",
+        &results.cases,
+        &drawn,
+        PAUSE,
+    ));
+    // What it costs afterwards: a program that writes to all its memory without pause.
+    let mut after = Vec::new();
+    for &mebibytes in &sizes {
+        let workload = Workload { works: true, ..Workload::of(mebibytes) };
+        let title = format!("{}, all of it written to without pause", size(mebibytes));
+        after.push(dumps::compare(&title, &wish.plan(5)?, &workload, &COPIES[..3])?);
+    }
+    let places = sizes.iter().map(|&mebibytes| size(mebibytes)).collect();
+    let drawn = [OFF, COW].map(Side::name);
+    let work =
+        picture("work", "Work done until the checkpoint is kept", places, "memory", &after, &drawn, WORK);
+    results.pictures.push(Picture { by_logarithm: false, ..work });
+    results.cases.extend(after);
     Ok(results)
 }
 

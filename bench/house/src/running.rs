@@ -73,6 +73,12 @@ impl Program {
         Ok(Duration::from_micros(self.ask("gap")?.parse()?))
     }
 
+    /// How much of the work that it does undisturbed it did since this was last asked, in percent, if it works.
+    pub fn work(&mut self) -> Result<Option<f64>, Failure> {
+        let answer = self.ask("work")?;
+        if answer == "none" { Ok(None) } else { Ok(Some(answer.parse()?)) }
+    }
+
     /// Has it do something, by a line of its own; what it answers.
     pub fn ask(&mut self, what: &str) -> Result<String, Failure> {
         self.questions.write_all(format!("{what}\n").as_bytes())?;
@@ -93,13 +99,15 @@ impl Drop for Program {
     }
 }
 
-/// The stack pointer of a thread, once it sleeps in a system call: the field before the last (proc(5)).
+/// The stack pointer of a thread, once it sleeps in a system call: the field before the last (proc(5)). Of one that never
+/// sleeps it is no start of a page.
 fn sleeping_stack(thread: &Path) -> Result<usize, Failure> {
-    loop {
+    for _ in 0..200 {
         let call = fs::read_to_string(thread.join("syscall"))?;
         if let Some(pointer) = call.split_ascii_whitespace().rev().nth(1) {
             return Ok(usize::from_str_radix(pointer.trim_start_matches("0x"), 16)?);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+    Ok(1)
 }

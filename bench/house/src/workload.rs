@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use selfdump::{Config, Handle, Staging};
+use selfdump::{Config, Handle, Snapshot, Staging};
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::{Failure, scene};
@@ -40,6 +40,8 @@ pub struct Workload {
     pub dirties: usize,
     /// How much of its memory it changes after each checkpoint, in percent.
     pub changes: usize,
+    /// Whether a thread writes to its memory as fast as it can, page by page.
+    pub works: bool,
     /// Whether its memory is in huge pages; else it is in small ones, whatever the machine does by itself.
     pub huge_pages: bool,
     /// Whether it tells the time on its standard output instead of answering.
@@ -99,28 +101,86 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
         return tell_the_time();
     }
     std::thread::spawn(tick);
-    answer(handle)?;
+    let work = workload.works.then(|| Work::begin(memory.clone()));
+    answer(handle, work)?;
     drop(memory);
     Ok(())
 }
 
-fn answer(mut handle: Handle) -> Result<(), Failure> {
+fn answer(mut handle: Handle, mut work: Option<Work>) -> Result<(), Failure> {
     let mut output = std::io::stdout();
     writeln!(output, "ready")?;
     for line in std::io::stdin().lines() {
         let line = line?;
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("gap", _) => writeln!(output, "{}", largest_gap())?,
-            ("staging", how) => {
-                let how = if how == "auto" { Staging::Auto } else { Staging::Off };
+            ("work", _) => match &mut work {
+                Some(work) => writeln!(output, "{}", work.share())?,
+                None => writeln!(output, "none")?,
+            },
+            ("fork", _) => {
+                fork()?;
+                writeln!(output, "forked")?;
+            }
+            ("install", how) => {
+                let staging = if how == "staged" { Staging::Auto } else { Staging::Off };
+                let snapshot = if how == "copied" { Snapshot::Cow } else { Snapshot::Freeze };
                 handle.uninstall()?;
-                handle = Config::new().staging(how).install()?;
+                handle = Config::new().staging(staging).snapshot(snapshot).install()?;
                 writeln!(output, "installed")?;
             }
             _ => writeln!(output, "what?")?,
         }
     }
     Ok(())
+}
+
+/// A child that ends at once.
+fn fork() -> Result<(), Failure> {
+    // SAFETY: the child makes one system call.
+    match unsafe { libc::fork() } {
+        -1 => Err(std::io::Error::last_os_error().into()),
+        // SAFETY: it doesn't return.
+        0 => unsafe { libc::_exit(0) },
+        child => Ok(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None).map(drop)?),
+    }
+}
+
+/// How many pages have been written to.
+static PAGES: AtomicU64 = AtomicU64::new(0);
+
+/// A thread that works, and how fast it is undisturbed.
+struct Work {
+    pages_in_a_second: f64,
+    since: Instant,
+    pages: u64,
+}
+
+impl Work {
+    fn begin(memory: Memory) -> Work {
+        std::thread::spawn(move || {
+            let mut memory = memory.lock().expect("nobody panics with it");
+            let pages = memory.len() / WORDS;
+            // Far apart, so that hardly two are in one of the processor's own tables.
+            for page in (0..).map(|step: usize| step * 7919 % pages) {
+                memory[page * WORDS] += 1;
+                PAGES.fetch_add(1, Relaxed);
+            }
+        });
+        const CALIBRATION: Duration = Duration::from_secs(2);
+        let mut work = Work { pages_in_a_second: 1.0, since: Instant::now(), pages: PAGES.load(Relaxed) };
+        std::thread::sleep(CALIBRATION);
+        work.pages_in_a_second = work.share() / 100.0;
+        work
+    }
+
+    /// What was done since this was last asked, in percent of what is done undisturbed.
+    fn share(&mut self) -> f64 {
+        let (now, pages) = (Instant::now(), PAGES.load(Relaxed));
+        let done = (pages - self.pages) as f64 / (now - self.since).as_secs_f64();
+        (self.since, self.pages) = (now, pages);
+        100.0 * done / self.pages_in_a_second
+    }
 }
 
 /// The largest gap since this was last asked, in microseconds.
