@@ -82,7 +82,12 @@ pub(super) fn catch(
     if !is_wanted(subject, cause) {
         return Ok(Caught::Itself(Technique::Freeze));
     }
-    match possible(ways, copies_files).and_then(|()| copy(subject, draft)) {
+    let caught = possible(ways, copies_files).and_then(|()| copy(subject, draft));
+    if caught.is_err() {
+        // Whatever of the program stands in it is to be in no checkpoint.
+        let _ = fs::remove_file(moment_of(draft));
+    }
+    match caught {
         Err(error) if subject.settings.snapshot == Snapshot::Auto => {
             let why = error.chain();
             log::info!("no copy of the program can be made, so it stands still for its checkpoint: {why}");
@@ -163,9 +168,14 @@ fn copy(subject: &mut Subject, draft: &Draft) -> Result<Caught> {
 
 const HINT: &str = "where ptrace is restricted (kernel.yama.ptrace_scope), run the program as root; SELFDUMP_SNAPSHOT=freeze does without a copy";
 
-/// What the helper has written down, which isn't kept.
+/// What the helper writes down.
+fn moment_of(draft: &Draft) -> PathBuf {
+    draft.written_folder().join(layout::MOMENT)
+}
+
+/// What it has written down, which isn't kept.
 fn read(draft: &Draft) -> Result<Moment> {
-    let path = draft.written_folder().join(layout::MOMENT);
+    let path = moment_of(draft);
     let text = fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
     let _ = fs::remove_file(&path);
     serde_json::from_slice(&text)

@@ -51,6 +51,9 @@ const NOTED: u8 = b'N';
 /// How long the other may take to say something while all stands still.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it may take to write the moment down. Nothing stands still meanwhile, and the disk may be a busy one.
+const WRITING: Duration = Duration::from_secs(60);
+
 /// Whether this can be done on this processor at all.
 pub(crate) const IS_POSSIBLE: bool = cfg!(target_arch = "x86_64");
 
@@ -157,7 +160,7 @@ impl Talk {
 
     /// Waits until it has written the moment down.
     pub(crate) fn wait_until_noted(&self) -> io::Result<()> {
-        match word(self.words.as_raw_fd(), PATIENCE)? {
+        match word(self.words.as_raw_fd(), WRITING)? {
             NOTED => Ok(()),
             _ => Err(self.reason().unwrap_or_else(|| io::ErrorKind::InvalidData.into())),
         }
