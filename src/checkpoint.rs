@@ -43,6 +43,7 @@ use crate::sys::snapshot::Places;
 use crate::sys::{self, crash, procfs};
 use ahead::Pauses;
 use dump::{Answer, Order, catch_and_dump, order};
+use incremental::Reduced;
 
 /// Room on the store's disk for what comes beside the memory: CRIU's small images and log, the manifest.
 const BESIDE_THE_MEMORY: Bytes = Bytes::mebibytes(1);
@@ -57,6 +58,8 @@ pub(crate) struct Subject {
     unfit: Vec<Way>,
     /// What its pauses have been made of.
     pauses: Pauses,
+    /// How much of its memory it has changed between its last two checkpoints, where that is known.
+    changes: Option<Bytes>,
     /// Where its threads were sent to be asked for the last copy, and before.
     places: Option<Places>,
     left_places: Vec<Places>,
@@ -73,6 +76,7 @@ impl Subject {
             life,
             unfit: Vec::new(),
             pauses: Pauses::default(),
+            changes: None,
             places: None,
             left_places: Vec::new(),
         })
@@ -220,7 +224,8 @@ fn save(
         Some(copies) if answer.copied => copies.made(draft, &processes)?,
         _ => Vec::new(),
     };
-    let chain = incremental::reduce(subject, draft, cause, &answer)?;
+    let Reduced { chain, changed } = incremental::reduce(subject, draft, cause, &answer)?;
+    subject.changes = changed;
     let recipients = &subject.settings.encrypt_to;
     let files = match subject.settings.encrypts() {
         true => draft.encrypt(recipients, cause).map(|()| Vec::new())?,

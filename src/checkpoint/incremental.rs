@@ -25,13 +25,22 @@ const WORTH_IT: Bytes = Bytes::mebibytes(4);
 
 const NAMES: Names = Names { pages: delta::holds_pages, maps: delta::maps_pages };
 
-/// Leaves those pages out of the images that are as they were at the checkpoint before; on which levels they build then.
-/// Where they can't, or nothing is gained by it, they stay whole.
-pub(super) fn reduce(subject: &Subject, draft: &Draft, cause: &Cause, answer: &Answer) -> Result<Vec<Level>> {
+/// What became of the images.
+#[derive(Debug, Default)]
+pub(super) struct Reduced {
+    /// On which levels they build.
+    pub(super) chain: Vec<Level>,
+    /// How much of the memory has changed since the checkpoint before, where that was found out.
+    pub(super) changed: Option<Bytes>,
+}
+
+/// Leaves those pages out of the images that are as they were at the checkpoint before. Where they can't build on it, or
+/// nothing is gained by it, they stay whole.
+pub(super) fn reduce(subject: &Subject, draft: &Draft, cause: &Cause, answer: &Answer) -> Result<Reduced> {
     let settings = &subject.settings;
     if !settings.incremental || settings.encrypts() || !answer.by_worker || staging::is_urgent(subject, cause)
     {
-        return Ok(Vec::new());
+        return Ok(Reduced::default());
     }
     let images = draft.images();
     let (size, pagemaps) = delta::extent(&images)?;
@@ -39,21 +48,25 @@ pub(super) fn reduce(subject: &Subject, draft: &Draft, cause: &Cause, answer: &A
     let before = draft.before().filter(|(_, before)| before.can_be_built_on(&answer.version.to_string()));
     let Some(before) = before.filter(|_| size >= WORTH_IT && most > 0 && !delta::builds_on_others(&images))
     else {
-        return Ok(Vec::new());
+        return Ok(Reduced::default());
     };
+    let mut changed = None;
     match compared(draft, &before, most) {
         Ok(Some((levels, delta))) => {
             delta.put_in_place(&images, &draft.home())?;
             let used =
                 |it: &delta::Shared| Used { offset: it.offset, length: it.length, xxh3_64: it.xxh3_64 };
             draft.note_used(delta.shared.iter().map(|shared| (&*shared.file, used(shared))))?;
-            return Ok(levels);
+            return Ok(Reduced { chain: levels, changed: Some(delta::extent(&images)?.0) });
         }
-        Ok(None) => log::debug!("most of the memory has changed since {}", before.1.id),
+        Ok(None) => {
+            changed = Some(size);
+            log::debug!("most of the memory has changed since {}", before.1.id);
+        }
         Err(error) => tell(&before.0, &error.chain()),
     }
     draft.build_on_nothing()?;
-    Ok(Vec::new())
+    Ok(Reduced { chain: Vec::new(), changed })
 }
 
 /// Compares the images with those of the checkpoint before, which are linked into the draft for it, and writes what has

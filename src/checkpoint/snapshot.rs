@@ -82,7 +82,7 @@ pub(super) fn catch(
     if !is_wanted(subject, cause) {
         return Ok(Caught::Itself(Technique::Freeze));
     }
-    let caught = possible(ways, copies_files).and_then(|()| copy(subject, draft));
+    let caught = possible(subject, ways, copies_files).and_then(|()| copy(subject, draft));
     if caught.is_err() {
         // Whatever of the program stands in it is to be in no checkpoint.
         let _ = fs::remove_file(moment_of(draft));
@@ -98,7 +98,7 @@ pub(super) fn catch(
 }
 
 /// What can be known while the program runs.
-fn possible(ways: &[Way], copies_files: bool) -> Result<()> {
+fn possible(subject: &Subject, ways: &[Way], copies_files: bool) -> Result<()> {
     let impossible = |what: &str, hint: &str| Err(Error::new(ErrorKind::Config, what).with_hint(hint));
     const FREEZE: &str = "set SELFDUMP_SNAPSHOT=freeze, or auto";
     if !snapshot::IS_POSSIBLE {
@@ -116,9 +116,16 @@ fn possible(ways: &[Way], copies_files: bool) -> Result<()> {
     if sys::process::adopts_orphans() {
         return impossible("the copy would be a child of the program, which adopts orphans", FREEZE);
     }
-    if is_scarce() {
-        return Err(Error::new(ErrorKind::NoSpace, "there is too little memory for a copy of the program")
-            .with_hint(FREEZE));
+    // Each page that it writes to while there is a copy takes memory. Between two checkpoints it writes to more of them.
+    let wanted = subject.changes.unwrap_or_default();
+    if is_scarce_beside(wanted) {
+        let text = match wanted {
+            Bytes(0) => "there is too little memory for a copy of the program".to_owned(),
+            _ => format!(
+                "a copy of the program may come to take {wanted}, which it has changed of its memory between its last checkpoints, and so much isn't free"
+            ),
+        };
+        return Err(Error::new(ErrorKind::NoSpace, text).with_hint(FREEZE));
     }
     let now = snapshot::look(sys::process::id())
         .map_err(|source| Error::os("look what the program has open", source))?;
@@ -214,7 +221,7 @@ pub(crate) fn halt(order: &str) -> io::Result<()> {
     serde_json::to_writer(io::BufWriter::new(File::create_new(layout::MOMENT)?), &moment)?;
     snapshot::noted()?;
     while !copy.has_ended() {
-        if is_scarce() {
+        if is_scarce_beside(Bytes(0)) {
             copy.signal(sys::signal::KILL)?;
         }
         std::thread::sleep(LOOK);
@@ -224,7 +231,7 @@ pub(crate) fn halt(order: &str) -> io::Result<()> {
     }
 }
 
-/// Whether there is little memory to be had.
-fn is_scarce() -> bool {
-    procfs::memory_to_fill().is_some_and(|memory| memory < LEFT)
+/// Whether there is little memory to be had, but for so much.
+fn is_scarce_beside(wanted: Bytes) -> bool {
+    procfs::memory_to_fill().is_some_and(|memory| memory.0 < LEFT.0.saturating_add(wanted.0))
 }

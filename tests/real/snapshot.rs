@@ -8,6 +8,7 @@ mod inside;
 mod moments;
 mod places;
 mod programs;
+mod scarce;
 mod unchanged;
 mod waits;
 
