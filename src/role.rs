@@ -31,7 +31,8 @@ fn play(role: &OsStr) -> io::Result<()> {
     let role = role.to_str().unwrap_or_default();
     match role.split_once(' ').unwrap_or((role, "")) {
         (copier::ROLE, _) => copier::copy(),
-        (snapshot::ROLE, order) => snapshot::halt(order),
+        (snapshot::ROLE, order) => snapshot::halt(order, false),
+        (snapshot::ROLE_WITH_COPIES, order) => snapshot::halt(order, true),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }

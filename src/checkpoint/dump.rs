@@ -125,7 +125,7 @@ pub(super) fn catch_and_dump(
     ways: Vec<Way>,
     thawed: &dyn Fn(),
 ) -> Result<(Answer, Order)> {
-    match snapshot::catch(subject, draft, cause, &ways, order.copies.is_some())? {
+    match snapshot::catch(subject, draft, cause, &ways, order.copies.as_ref())? {
         Caught::Itself(technique) => dump_as_ordered(subject, draft, Order { technique, ..order }, ways),
         Caught::Restored => Ok((Answer::of_a_restored_copy(), order)),
         Caught::Copy(stand) => {
@@ -200,7 +200,11 @@ fn dump(
         // Another one may do better only where this one is not right for the machine at all.
         let Some(next) = untried.peek().filter(|_| error.is_unfit_criu()) else { return Err(error) };
         log::warn!("{}; trying {next}", error.chain());
-        draft.clear()?;
+        match instead {
+            // The copies of files are those of the moment in which this one was made.
+            Some(_) => draft.clear_images()?,
+            None => draft.clear()?,
+        }
         subject.unfit.push(way);
     }
     Err(Error::new(ErrorKind::NoCriu, "no criu was found"))
@@ -230,8 +234,8 @@ fn dump_by(
     // CRIU asks the kernel which pages have changed only where it is to track them.
     options.track_memory = options.parent.is_some();
     let copied = match &order.copies {
-        Some(copies) => copies.ask(&connection, draft, &mut options)?,
-        None => false,
+        Some(copies) if instead.is_none() => copies.ask(&connection, draft, &mut options)?,
+        copies => copies.is_some(),
     };
     let dumped = connection.dump(&options).map_err(|error| match &order.copies {
         Some(copies) => copies.explain(draft, error),

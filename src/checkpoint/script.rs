@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use crate::config::FilePattern;
 use crate::store::layout;
 
+/// The variable by which CRIU tells an action script the stage, and the one at which files are copied.
+pub(super) const STAGE: (&str, &str) = ("CRTOOLS_SCRIPT_ACTION", "post-dump");
+
 /// What comes after the settings. CRIU 4.1.1 runs the script twice at each stage, so the second run only says what the
 /// first one did. A partial copy goes before the word about it, for which the disk may have no room otherwise.
 const BODY: &str = r#"

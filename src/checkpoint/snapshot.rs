@@ -12,11 +12,14 @@ mod obstacles;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 use std::{io, mem};
 
 use super::Subject;
+use super::copies::Copies;
+use super::script;
 use crate::config::Snapshot;
 use crate::criu::Way;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +35,11 @@ use crate::sys::{self, crash, pidfd, procfs};
 
 /// What the helper is told that it is, before its order.
 pub(crate) const ROLE: &str = "halter";
+/// The same for one that copies files meanwhile.
+pub(crate) const ROLE_WITH_COPIES: &str = "halter-and-copier-of-files";
+
+/// How long all may stand still for what the helper notes; copies of files may take longer.
+const HALTED: Duration = Duration::from_secs(10);
 
 /// How many threads more than there are now may be there when all are halted.
 const MORE_THREADS: usize = 64;
@@ -74,18 +82,19 @@ pub(super) fn is_wanted(subject: &Subject, cause: &Cause) -> bool {
 /// Where there is to be a copy or no checkpoint.
 pub(super) fn catch(
     subject: &mut Subject,
-    draft: &Draft,
+    draft: &mut Draft,
     cause: &Cause,
     ways: &[Way],
-    copies_files: bool,
+    copies: Option<&Copies>,
 ) -> Result<Caught> {
     if !is_wanted(subject, cause) {
         return Ok(Caught::Itself(Technique::Freeze));
     }
-    let caught = possible(subject, ways, copies_files).and_then(|()| copy(subject, draft));
+    let caught = possible(subject, ways).and_then(|()| copy(subject, draft, copies));
     if caught.is_err() {
         // Whatever of the program stands in it is to be in no checkpoint.
         let _ = fs::remove_file(moment_of(draft));
+        draft.clear()?;
     }
     match caught {
         Err(error) if subject.settings.snapshot == Snapshot::Auto => {
@@ -98,7 +107,7 @@ pub(super) fn catch(
 }
 
 /// What can be known while the program runs.
-fn possible(subject: &Subject, ways: &[Way], copies_files: bool) -> Result<()> {
+fn possible(subject: &Subject, ways: &[Way]) -> Result<()> {
     let impossible = |what: &str, hint: &str| Err(Error::new(ErrorKind::Config, what).with_hint(hint));
     const FREEZE: &str = "set SELFDUMP_SNAPSHOT=freeze, or auto";
     if !snapshot::IS_POSSIBLE {
@@ -106,12 +115,6 @@ fn possible(subject: &Subject, ways: &[Way], copies_files: bool) -> Result<()> {
     }
     if !ways.iter().all(|way| matches!(way, Way::Worker(_))) {
         return impossible("a service dumps the program that asks, and not its copy", FREEZE);
-    }
-    if copies_files {
-        return impossible(
-            "files are to be copied at the very moment of the checkpoint, for which all has to stand still (SELFDUMP_COPY_FILES)",
-            FREEZE,
-        );
     }
     if sys::process::adopts_orphans() {
         return impossible("the copy would be a child of the program, which adopts orphans", FREEZE);
@@ -133,7 +136,7 @@ fn possible(subject: &Subject, ways: &[Way], copies_files: bool) -> Result<()> {
 }
 
 /// Halts, copies, and looks at what was copied.
-fn copy(subject: &mut Subject, draft: &Draft) -> Result<Caught> {
+fn copy(subject: &mut Subject, draft: &Draft, copies: Option<&Copies>) -> Result<Caught> {
     if let Some(places) = subject.places.take() {
         subject.left_places.push(places);
     }
@@ -142,9 +145,11 @@ fn copy(subject: &mut Subject, draft: &Draft) -> Result<Caught> {
     let places = Places::new(threads as usize + MORE_THREADS).map_err(failed)?;
     let order = Order::of_this_process(&places);
     let folder = File::open(draft.written_folder()).map_err(failed)?;
-    let (helper, talk) = Helper::start(&format!("{ROLE} {order}"), folder.as_fd()).map_err(failed)?;
+    let role = if copies.is_some() { ROLE_WITH_COPIES } else { ROLE };
+    let (helper, talk) = Helper::start(&format!("{role} {order}"), folder.as_fd()).map_err(failed)?;
     drop(folder);
-    let taken = snapshot::take(&helper, &talk, &places, order);
+    let patience = if copies.is_some() { subject.settings.timeout } else { HALTED };
+    let taken = snapshot::take(&helper, &talk, &places, order, patience);
     // A thread may need its place until it is seen elsewhere.
     subject.places = Some(places);
     let copy = match taken {
@@ -154,7 +159,13 @@ fn copy(subject: &mut Subject, draft: &Draft) -> Result<Caught> {
             mem::forget((helper, talk));
             return Ok(Caught::Restored);
         }
-        Err(error) => return Err(failed(error)),
+        Err(error) => {
+            let error = failed(error);
+            return Err(match copies {
+                Some(copies) => copies.explain(draft, error),
+                None => error,
+            });
+        }
     };
     // Maybe before the copy was made, which would come back only to die.
     if crash::is_under_way() {
@@ -214,8 +225,9 @@ impl Stand {
 
 /// What the helper does, in the draft's folder: halts the program for the copy, writes down what it was, and watches over
 /// the machine's memory for as long as it is on its leash.
-pub(crate) fn halt(order: &str) -> io::Result<()> {
-    let (moment, pid) = snapshot::halt(Order::from_str(order)?)?;
+pub(crate) fn halt(order: &str, copies_files: bool) -> io::Result<()> {
+    let meanwhile = || if copies_files { copy_files() } else { Ok(()) };
+    let (moment, pid) = snapshot::halt(Order::from_str(order)?, meanwhile)?;
     let copy = pidfd::Stranger::hold(pid)?;
     snapshot::kill_first(pid)?;
     serde_json::to_writer(io::BufWriter::new(File::create_new(layout::MOMENT)?), &moment)?;
@@ -228,6 +240,18 @@ pub(crate) fn halt(order: &str) -> io::Result<()> {
     }
     loop {
         std::thread::park();
+    }
+}
+
+/// Runs the script that CRIU runs otherwise, when all stands still. Where it fails it has written down why.
+fn copy_files() -> io::Result<()> {
+    let mut shell = Command::new("sh");
+    shell.arg(layout::COPY_SCRIPT).env_clear().env("PATH", sys::spawn::SYSTEM_FOLDERS.join(":"));
+    shell.env(script::STAGE.0, script::STAGE.1);
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match shell.status()?.success() {
+        true => Ok(()),
+        false => Err(io::Error::other("files can't be copied")),
     }
 }
 

@@ -137,17 +137,19 @@ impl Draft {
     }
 
     /// Empties it of what a worker wrote, for another try.
-    pub(crate) fn clear(&mut self) -> Result<()> {
+    pub(crate) fn clear_images(&mut self) -> Result<()> {
         self.drop_levels()?;
-        for file in [self.worker_log(), self.written(layout::COPIED), self.written(layout::COPY_FAILED)] {
+        remove_if_there(&self.worker_log())?;
+        empty(&self.images())
+    }
+
+    /// The same, and of copies of files.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.clear_images()?;
+        for file in [self.written(layout::COPIED), self.written(layout::COPY_FAILED)] {
             remove_if_there(&file)?;
         }
-        for folder in [self.images(), self.written(layout::FILES)].iter().filter(|folder| folder.exists()) {
-            fs::remove_dir_all(folder)
-                .and_then(|()| disk::make_private(folder))
-                .map_err(|source| Error::io("empty", folder, source))?;
-        }
-        Ok(())
+        empty(&self.written(layout::FILES))
     }
 
     /// The process that came back from the checkpoint changes nothing on disk: what it remembers as a
@@ -290,6 +292,15 @@ fn point_latest(instance: &Instance, number: u64) {
     if !pointed {
         log::warn!("can't point {} to {}", latest.display(), layout::checkpoint_name(number));
     }
+}
+
+fn empty(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(folder)
+        .and_then(|()| disk::make_private(folder))
+        .map_err(|source| Error::io("empty", folder, source))
 }
 
 /// Deletes what retention gives up. Never fails the checkpoint that was just committed.

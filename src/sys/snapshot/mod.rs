@@ -48,7 +48,7 @@ const GIVEN_UP: u8 = b'X';
 /// The moment is written down.
 const NOTED: u8 = b'N';
 
-/// How long the other may take to say something while all stands still.
+/// How long the other may take to say that all stands still.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it may take to write the moment down. Nothing stands still meanwhile, and the disk may be a busy one.
@@ -112,16 +112,23 @@ pub(crate) fn look(pid: i32) -> io::Result<Moment> {
 }
 
 /// Has the others halted, and makes the copy. **Returns twice**: in the restored program nothing that is held here is open
-/// any more, so the helper and the places are to be forgotten there.
+/// any more, so the helper and the places are to be forgotten there. All stands still for no longer than `patience` after
+/// the copy is made.
 ///
 /// # Errors
 ///
 /// Why there is no copy. The program goes on in any case.
-pub(crate) fn take(helper: &Helper, talk: &Talk, places: &Places, order: Order) -> io::Result<Taken> {
+pub(crate) fn take(
+    helper: &Helper,
+    talk: &Talk,
+    places: &Places,
+    order: Order,
+    patience: Duration,
+) -> io::Result<Taken> {
     let (leash, ours) = spawn::pipe()?;
     let alone = Alone::look()?;
     let closed = [&ours, &talk.words, &talk.orders, &helper.0.writer].map(AsRawFd::as_raw_fd);
-    let copying = Copying { order, leash: leash.as_raw_fd(), closed: &closed };
+    let copying = Copying { order, leash: leash.as_raw_fd(), closed: &closed, patience };
     match copying.take(talk) {
         Ok(Made::Copy { pid, halting, stood_still }) => {
             let number = leash.as_raw_fd();
@@ -198,6 +205,7 @@ struct Copying<'a> {
     order: Order,
     leash: i32,
     closed: &'a [i32],
+    patience: Duration,
 }
 
 enum Made {
@@ -211,7 +219,7 @@ impl Copying<'_> {
         let (words, orders) = (talk.words.as_raw_fd(), talk.orders.as_raw_fd());
         let started = Instant::now();
         tell(orders, &[HALT])?;
-        expect(words, HALTED)?;
+        expect(words, HALTED, PATIENCE)?;
         let halting = started.elapsed();
         let pid = match twin::copy_this_process()? {
             Side::Copy => {
@@ -222,7 +230,7 @@ impl Copying<'_> {
         };
         let [one, two, three, four] = pid.to_ne_bytes();
         tell(orders, &[COPIED, one, two, three, four])?;
-        expect(words, RELEASED)?;
+        expect(words, RELEASED, self.patience)?;
         Ok(Made::Copy { pid, halting, stood_still: started.elapsed() })
     }
 
@@ -264,8 +272,8 @@ fn tell(orders: i32, bytes: &[u8]) -> io::Result<()> {
     Errno::result(written).map(drop).map_err(io::Error::from)
 }
 
-fn expect(words: i32, expected: u8) -> io::Result<()> {
-    match word(words, PATIENCE)? {
+fn expect(words: i32, expected: u8, patience: Duration) -> io::Result<()> {
+    match word(words, patience)? {
         word if word == expected => Ok(()),
         _ => Err(io::ErrorKind::Interrupted.into()),
     }
@@ -324,22 +332,28 @@ impl Alone {
     }
 }
 
-/// What the one who halts does: its part of the conversation. The moment, and the copy's process id.
+/// What the one who halts does: its part of the conversation, and `meanwhile` what else has to be done while all stands
+/// still. The moment, and the copy's process id.
 ///
 /// # Errors
 ///
 /// Where there is no copy; why, the program has been told.
-pub(crate) fn halt(order: Order) -> io::Result<(Moment, i32)> {
+pub(crate) fn halt(order: Order, meanwhile: impl FnOnce() -> io::Result<()>) -> io::Result<(Moment, i32)> {
     let (mut words, mut orders) = (ourselves::words()?, ourselves::orders()?);
     ourselves::ready()?;
-    let halted = converse(order, &mut words, &mut orders);
+    let halted = converse(order, &mut words, &mut orders, meanwhile);
     if let Err(error) = &halted {
         words.write_all(&[&[GIVEN_UP], error.to_string().as_bytes()].concat())?;
     }
     halted
 }
 
-fn converse(order: Order, words: &mut File, orders: &mut File) -> io::Result<(Moment, i32)> {
+fn converse(
+    order: Order,
+    words: &mut File,
+    orders: &mut File,
+    meanwhile: impl FnOnce() -> io::Result<()>,
+) -> io::Result<(Moment, i32)> {
     hear(orders, HALT)?;
     let agent = halt::note_the_agent(&order)?;
     let mut halted = Halted::all_but_the_agent(order)?;
@@ -349,6 +363,7 @@ fn converse(order: Order, words: &mut File, orders: &mut File) -> io::Result<(Mo
     moment.waiting = halted.waiting()?;
     words.write_all(&[HALTED])?;
     moment.descriptors = look::descriptors(order.program)?;
+    meanwhile()?;
     hear(orders, COPIED)?;
     let mut copy = [0; 4];
     orders.read_exact(&mut copy)?;

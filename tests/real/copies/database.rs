@@ -69,10 +69,16 @@ fn kill_after_checkpoint(lab: &Lab, program: Subject) {
 }
 
 fn a_database_comes_back(lab: &Lab, journal: &str) {
+    comes_back_by(lab, journal, "freeze");
+}
+
+fn comes_back_by(lab: &Lab, journal: &str, snapshot: &str) {
     let database = lab.path("app.db");
     let pattern = format!("{}*", database.display());
-    let program = inserter(lab, &database, journal).env("SELFDUMP_COPY_FILES", &pattern).start();
-    kill_after_checkpoint(lab, program);
+    let launch = inserter(lab, &database, journal).env("SELFDUMP_COPY_FILES", &pattern);
+    kill_after_checkpoint(lab, launch.env("SELFDUMP_SNAPSHOT", snapshot).start());
+    let technique = manifest(&lab.checkpoints()[0])["technique"]["how"].clone();
+    assert_eq!(technique.as_str().unwrap_or("freeze"), snapshot);
     let output = || fs::read_to_string(lab.path("inserter.out")).unwrap();
     let before = output();
     let (back, report) = restore(lab, "inserter");
@@ -107,6 +113,12 @@ fn an_sqlite_database_with_a_log_comes_back_with_the_memory_that_matches_it() {
 #[test]
 fn so_does_one_whose_journal_comes_and_goes() {
     a_database_comes_back(&Lab::new(), "delete");
+}
+
+/// An index in shared memory, as with a log, would be in the way.
+#[test]
+fn so_does_one_of_a_program_that_runs_on_while_a_copy_of_it_is_dumped() {
+    comes_back_by(&Lab::new(), "delete", "cow");
 }
 
 #[test]

@@ -157,13 +157,3 @@ fn an_obstacle_that_goes_away_is_none_for_the_next_checkpoint() {
     program.wait_for("relieved");
     saved(&lab, program.pid(), 1);
 }
-
-#[test]
-fn files_that_are_to_be_copied_are_in_the_way() {
-    let lab = Lab::new();
-    let launch = copied(asker(&lab, &[])).env("SELFDUMP_COPY_FILES", lab.path("*.db"));
-    let program = ready(launch);
-    program.signal(USR2);
-    let error = failure(&lab);
-    assert!(error["message"].as_str().unwrap().contains("SELFDUMP_COPY_FILES"), "{error}");
-}
