@@ -140,7 +140,10 @@ fn copy(subject: &mut Subject, draft: &Draft, copies: Option<&Copies>) -> Result
     if let Some(places) = subject.places.take() {
         subject.left_places.push(places);
     }
-    let failed = |source| Error::os("make a copy of the program", source).with_hint(HINT);
+    let failed = |source: io::Error| {
+        let hint = if source.kind() == io::ErrorKind::PermissionDenied { TRACING } else { AGAIN };
+        Error::os("make a copy of the program", source).with_hint(hint)
+    };
     let threads = procfs::status_number(sys::process::id(), "Threads").map_err(failed)?;
     let places = Places::new(threads as usize + MORE_THREADS).map_err(failed)?;
     let order = Order::of_this_process(&places);
@@ -184,7 +187,8 @@ fn copy(subject: &mut Subject, draft: &Draft, copies: Option<&Copies>) -> Result
     Ok(Caught::Copy(Box::new(Stand { copy, moment, images: draft.images(), _helper: (helper, talk) })))
 }
 
-const HINT: &str = "where ptrace is restricted (kernel.yama.ptrace_scope), run the program as root; SELFDUMP_SNAPSHOT=freeze does without a copy";
+const TRACING: &str = "where ptrace is restricted (kernel.yama.ptrace_scope), run the program as root; SELFDUMP_SNAPSHOT=freeze does without a copy";
+const AGAIN: &str = "checkpoint again; SELFDUMP_SNAPSHOT=auto has the program itself dumped then, and freeze does without a copy";
 
 /// What the helper writes down.
 fn moment_of(draft: &Draft) -> PathBuf {

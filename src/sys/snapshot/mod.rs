@@ -45,6 +45,8 @@ const COPIED: u8 = b'c';
 const RELEASED: u8 = b'R';
 /// It has given up; a reason follows.
 const GIVEN_UP: u8 = b'X';
+/// The same, since it isn't allowed to.
+const FORBIDDEN: u8 = b'P';
 /// The moment is written down.
 const NOTED: u8 = b'N';
 
@@ -150,26 +152,27 @@ pub(crate) fn take(
             // Nothing of the program stands still for one who is gone, or can't be reached.
             let _ = signal::kill(helper.0.worker);
             places.release();
-            Err(talk.reason().unwrap_or(error))
+            let kind = error.kind();
+            Err(talk.reason().map_or(error, |reason| io::Error::new(kind, reason)))
         }
     }
 }
 
 impl Talk {
     /// Why it has given up, if it has said so: all that follows until it ends.
-    fn reason(&self) -> Option<io::Error> {
+    fn reason(&self) -> Option<String> {
         const REST: Duration = Duration::from_secs(1);
         let text: Vec<u8> = std::iter::from_fn(|| word(self.words.as_raw_fd(), REST).ok()).collect();
         let text = String::from_utf8_lossy(&text);
-        let reason = text.trim_start_matches([char::from(GIVEN_UP), char::from(HALTED)]);
-        (!reason.is_empty()).then(|| io::Error::other(reason.to_owned()))
+        let reason = text.trim_start_matches([GIVEN_UP, FORBIDDEN, HALTED].map(char::from));
+        (!reason.is_empty()).then(|| reason.to_owned())
     }
 
     /// Waits until it has written the moment down.
     pub(crate) fn wait_until_noted(&self) -> io::Result<()> {
         match word(self.words.as_raw_fd(), WRITING)? {
             NOTED => Ok(()),
-            _ => Err(self.reason().unwrap_or_else(|| io::ErrorKind::InvalidData.into())),
+            _ => Err(self.reason().map_or_else(|| io::ErrorKind::InvalidData.into(), io::Error::other)),
         }
     }
 }
@@ -275,6 +278,7 @@ fn tell(orders: i32, bytes: &[u8]) -> io::Result<()> {
 fn expect(words: i32, expected: u8, patience: Duration) -> io::Result<()> {
     match word(words, patience)? {
         word if word == expected => Ok(()),
+        FORBIDDEN => Err(io::ErrorKind::PermissionDenied.into()),
         _ => Err(io::ErrorKind::Interrupted.into()),
     }
 }
@@ -343,7 +347,8 @@ pub(crate) fn halt(order: Order, meanwhile: impl FnOnce() -> io::Result<()>) -> 
     ourselves::ready()?;
     let halted = converse(order, &mut words, &mut orders, meanwhile);
     if let Err(error) = &halted {
-        words.write_all(&[&[GIVEN_UP], error.to_string().as_bytes()].concat())?;
+        let word = if error.kind() == io::ErrorKind::PermissionDenied { FORBIDDEN } else { GIVEN_UP };
+        words.write_all(&[&[word], error.to_string().as_bytes()].concat())?;
     }
     halted
 }
