@@ -176,7 +176,11 @@ impl<'a> Measured<'a> {
         let rows: Vec<_> = self.sides.iter().enumerate().map(row).collect();
         let works = self.rounds.iter().flat_map(|round| &round.0).any(|dump| dump.work.is_some());
         let columns: &[&str] = if works { &[PAUSE, TIME, KEPT, WORK] } else { &[PAUSE, TIME, KEPT] };
-        case(self.title.to_owned(), self.terms.clone(), columns, &rows, side.name())
+        let title = match side {
+            CRIU => self.title.to_owned(),
+            side => format!("{}, against {}", self.title, side.name()),
+        };
+        case(title, self.terms.clone(), columns, &rows, side.name())
     }
 }
 

@@ -18,7 +18,13 @@ use super::moment::{Moment, Registers, Rseq, Thread};
 use super::questions::{self, Place, Restarted, word};
 
 /// How long threads may take to stand still, and to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long others stand still for one that doesn't.
+const FOR_ONE: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether they do.
+const LOOK: Duration = Duration::from_micros(20);
 
 /// The code segment of 64-bit programs.
 const CODE_64: u64 = 0x33;
@@ -80,15 +86,16 @@ struct Standing {
 enum Waited {
     Stands,
     Ended,
+    GoesOn,
 }
 
 impl Halted {
     /// Halts all threads of the program but its agent.
     pub(super) fn all_but_the_agent(order: Order) -> io::Result<Halted> {
         let mut halted = Halted { order, threads: Vec::new() };
-        let deadline = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE;
         // Those that run may start more.
-        while halted.halt_more(deadline)? {}
+        while halted.halt_more(end)? {}
         if !halted.threads.iter().any(|thread| thread.tid == order.program) && order.agent != order.program {
             return Err(io::Error::other("its main thread has ended"));
         }
@@ -97,20 +104,43 @@ impl Halted {
         Ok(halted)
     }
 
-    /// Halts those that aren't yet: whether there were any.
-    fn halt_more(&mut self, deadline: Instant) -> io::Result<bool> {
+    /// Halts those that aren't yet: whether there were any. Nobody stands still for one that waits for a disk: it is waited
+    /// for while the others go on.
+    fn halt_more(&mut self, end: Instant) -> io::Result<bool> {
         let is_new = |halted: &Halted, tid: i32| halted.threads.iter().all(|thread| thread.tid != tid);
         let all = look::threads(self.order.program)?;
         let more: Vec<i32> =
             all.into_iter().filter(|&tid| tid != self.order.agent && is_new(self, tid)).collect();
         let seized: Vec<i32> =
             more.iter().copied().map(seize).filter_map(Result::transpose).collect::<io::Result<_>>()?;
-        for &tid in &seized {
-            if let Waited::Stands = wait_until_it_stands(tid, deadline)? {
-                self.threads.push(Standing { tid, registers: [0; REGISTERS], blocked: 0 });
+        let late = self.wait_for(&seized, Instant::now() + FOR_ONE)?;
+        if !late.is_empty() {
+            self.let_go();
+            if let Some(tid) = self.wait_for(&late, end)?.first() {
+                return Err(waits_for_a_device(*tid));
             }
         }
         Ok(!seized.is_empty())
+    }
+
+    /// Waits until they stand still; those that don't in time.
+    fn wait_for(&mut self, tids: &[i32], deadline: Instant) -> io::Result<Vec<i32>> {
+        let mut late = Vec::new();
+        for &tid in tids {
+            match wait_until_it_stands(tid, deadline)? {
+                Waited::Stands => self.threads.push(Standing { tid, registers: [0; REGISTERS], blocked: 0 }),
+                Waited::Ended => {}
+                Waited::GoesOn => late.push(tid),
+            }
+        }
+        Ok(late)
+    }
+
+    fn let_go(&mut self) {
+        for thread in self.threads.drain(..) {
+            // It may have been killed.
+            let _ = ptrace::detach(thread.tid);
+        }
     }
 
     /// Notes all that they are, and has each ask what only it can.
@@ -146,6 +176,7 @@ impl Halted {
             match wait_until_it_stands(thread.tid, deadline)? {
                 Waited::Stands => thread.bring_back()?,
                 Waited::Ended => return Err(io::Error::other("a thread was killed")),
+                Waited::GoesOn => return Err(waits_for_a_device(thread.tid)),
             }
         }
         asked
@@ -179,11 +210,12 @@ impl Halted {
 
 impl Drop for Halted {
     fn drop(&mut self) {
-        for thread in &self.threads {
-            // It may have been killed.
-            let _ = ptrace::detach(thread.tid);
-        }
+        self.let_go();
     }
+}
+
+fn waits_for_a_device(tid: i32) -> io::Error {
+    io::Error::other(format!("thread {tid} waits for a device or a disk (state D)"))
 }
 
 impl Standing {
@@ -300,10 +332,8 @@ fn wait_until_it_stands(tid: i32, deadline: Instant) -> io::Result<Waited> {
         match waited {
             -1 if Errno::last() == Errno::EINTR => {}
             -1 => return Err(io::Error::last_os_error()),
-            0 if Instant::now() >= deadline => {
-                return Err(io::Error::other(format!("thread {tid} waits for a device or a disk (state D)")));
-            }
-            0 => std::thread::yield_now(),
+            0 if Instant::now() >= deadline => return Ok(Waited::GoesOn),
+            0 => std::thread::sleep(LOOK),
             _ if !libc::WIFSTOPPED(status) => return Ok(Waited::Ended),
             _ => match (status >> 16, libc::WSTOPSIG(status)) {
                 (libc::PTRACE_EVENT_STOP, libc::SIGTRAP) => return Ok(Waited::Stands),
