@@ -210,13 +210,14 @@ fn snapshots(wish: &Wish) -> Result<Results, Failure> {
             results.cases.push(case);
         }
     }
-    let places = results.cases.iter().map(|case| case.title.clone()).collect();
+    let pairs = sizes.iter().flat_map(|&mebibytes| counts.iter().map(move |count| (size(mebibytes), count)));
+    let places = pairs.map(|(size, count)| format!("{size}, {count}")).collect();
     let drawn = COPIES.map(Side::name);
     results.pictures.push(picture(
         "snapshots",
         "Pause of a copy",
         places,
-        "program",
+        "memory, and more threads",
         &results.cases,
         &drawn,
         PAUSE,
