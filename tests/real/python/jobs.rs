@@ -35,8 +35,8 @@ fn steps(output: &str) -> usize {
 }
 
 /// Checkpoints a running script by the signal, lets it go on, kills it, brings it back, and returns its result.
-fn disturbed(lab: &Lab, name: &str, arguments: &[&str]) -> String {
-    let program = start(lab, name, arguments).start();
+fn disturbed(lab: &Lab, snapshot: &str, name: &str, arguments: &[&str]) -> String {
+    let program = start(lab, name, arguments).env("SELFDUMP_SNAPSHOT", snapshot).start();
     program.wait_for("step 3");
     checkpoint_and_kill(lab, program);
     let output = lab.path(&format!("{name}.out"));
@@ -54,9 +54,13 @@ fn checkpoint_and_kill(lab: &Lab, program: Subject) {
 }
 
 fn comes_to_the_same_result(name: &str, arguments: &[&str]) -> Lab {
+    comes_to_it_by("freeze", name, arguments)
+}
+
+fn comes_to_it_by(snapshot: &str, name: &str, arguments: &[&str]) -> Lab {
     let lab = Lab::new();
     let undisturbed = Undisturbed::start(name, arguments);
-    assert_eq!(disturbed(&lab, name, arguments), undisturbed.result(), "{name} {arguments:?}");
+    assert_eq!(disturbed(&lab, snapshot, name, arguments), undisturbed.result(), "{name} {arguments:?}");
     lab
 }
 
@@ -71,6 +75,14 @@ fn a_training_loop_in_numpy_with_its_threads_comes_to_the_same_weights() {
     let processes = &manifest(&lab.checkpoints()[0])["processes"];
     let threads = processes[0]["threads"].as_array().expect("threads").len();
     assert!(threads >= 3, "the main one, selfdump's and those of the BLAS: {threads}");
+}
+
+#[test]
+fn so_do_both_where_a_copy_of_them_is_dumped() {
+    for name in ["pi", "training"] {
+        let lab = comes_to_it_by("cow", name, &["300"]);
+        assert_eq!(manifest(&lab.checkpoints()[0])["technique"]["how"], "cow", "{name}");
+    }
 }
 
 #[test]
