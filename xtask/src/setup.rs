@@ -18,7 +18,7 @@ pub struct Package {
     pub why: &'static str,
 }
 
-const PACKAGES: [Package; 21] = [
+const PACKAGES: [Package; 22] = [
     Package {
         name: "iptables",
         program: "iptables-restore",
@@ -39,6 +39,11 @@ const PACKAGES: [Package; 21] = [
         name: "default-jdk-headless",
         program: "javac",
         why: "the tests run a program of it, which has SIGUSR2 for itself",
+    },
+    Package {
+        name: "age",
+        program: "age-keygen",
+        why: "the tests make keys, and open what is encrypted, with it",
     },
     Package { name: "gcc", program: "gcc", why: "the tests compile C programs, and what has a disk fail" },
     Package { name: "e2fsprogs", program: "mkfs.ext4", why: "the tests have the power fail under an ext4" },
