@@ -236,7 +236,7 @@ const UNSAFE: [(&str, usize); 34] = [
     ("sys/signal.rs", 4),
     ("sys/snapshot/halt.rs", 3),
     ("sys/snapshot/look.rs", 6),
-    ("sys/snapshot/mod.rs", 6),
+    ("sys/snapshot/mod.rs", 7),
     ("sys/snapshot/questions.rs", 8),
     ("sys/snapshot/twin.rs", 2),
     ("sys/sock_diag.rs", 4),

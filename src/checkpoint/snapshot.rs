@@ -233,7 +233,7 @@ pub(crate) fn halt(order: &str, copies_files: bool) -> io::Result<()> {
     let meanwhile = || if copies_files { copy_files() } else { Ok(()) };
     let (moment, pid) = snapshot::halt(Order::from_str(order)?, meanwhile)?;
     let copy = pidfd::Stranger::hold(pid)?;
-    snapshot::kill_first(pid)?;
+    snapshot::make_brief(pid)?;
     serde_json::to_writer(io::BufWriter::new(File::create_new(layout::MOMENT)?), &moment)?;
     snapshot::noted()?;
     while !copy.has_ended() {

@@ -3,6 +3,8 @@
 //!
 //! SELFDUMP_TEST_ROUNDS says how often each program is copied, killed and brought back.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::{copied, output, ready, saved};
 use crate::afterlife::bring_back;
 use crate::chain::follow;
@@ -26,8 +28,11 @@ fn goes_on(lab: &Lab, threads: usize, from: usize) {
     });
 }
 
-/// The same file for many lives would take longer to follow with each.
+/// Two such programs at once would leave a CRIU, or anybody else, next to nothing of the processors.
+static ALONE: Mutex<()> = Mutex::new(());
+
 fn holds_at_every_moment(lab: &Lab, memory: u64, threads: usize) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let program = ready(copied(lab.program("invariants").arg(memory.to_string()).arg(threads.to_string())));
     goes_on(lab, threads, 0);
     saved(lab, program.pid(), 1);
@@ -69,6 +74,7 @@ fn so_do_eight_threads_with_the_oldest_supported_criu() {
 }
 
 fn chains_are_unbroken(lab: &Lab, threads: u64) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let program = ready(copied(lab.program("chain").arg(threads.to_string())));
     let mut pid = program.pid();
     (1..=10).for_each(|number| drop(saved(lab, pid, number)));
