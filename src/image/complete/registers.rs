@@ -26,67 +26,15 @@ pub(super) fn of(noted: &Registers, of_copy: X86Thread) -> Result<X86Thread> {
 
 /// The kernel's `user_regs_struct`.
 fn general(words: &[u64], of_copy: &X86Registers) -> Option<X86Registers> {
-    let &[
-        r15,
-        r14,
-        r13,
-        r12,
-        bp,
-        bx,
-        r11,
-        r10,
-        r9,
-        r8,
-        ax,
-        cx,
-        dx,
-        si,
-        di,
-        orig_ax,
-        ip,
-        cs,
-        flags,
-        sp,
-        ss,
-        fs_base,
-        gs_base,
-        ds,
-        es,
-        fs,
-        gs,
-    ] = words
-    else {
-        return None;
-    };
-    Some(X86Registers {
-        r15,
-        r14,
-        r13,
-        r12,
-        bp,
-        bx,
-        r11,
-        r10,
-        r9,
-        r8,
-        ax,
-        cx,
-        dx,
-        si,
-        di,
-        orig_ax,
-        ip,
-        cs,
-        flags,
-        sp,
-        ss,
-        fs_base,
-        gs_base,
-        ds,
-        es,
-        fs,
-        gs,
-        mode: of_copy.mode,
+    /// The words by their names, in order.
+    macro_rules! named {
+        ($($name:ident)*) => {{
+            let &[$($name),*] = words else { return None };
+            X86Registers { $($name,)* mode: of_copy.mode }
+        }};
+    }
+    Some(named! {
+        r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss fs_base gs_base ds es fs gs
     })
 }
 
