@@ -49,7 +49,7 @@ pub(crate) struct Talk {
 }
 
 impl Helper {
-    /// Starts one: an orphan in a session of its own, in this folder, without input or a word. Waits until it says that it
+    /// Starts one: an orphan in a process group of its own, in this folder, without input or a word. Waits until it says that it
     /// is [`ready`].
     pub(crate) fn start(role: &str, folder: BorrowedFd<'_>) -> io::Result<(Helper, Talk)> {
         if process::is_privileged_start() || !IS_CONSTRUCTED.load(Ordering::Relaxed) {

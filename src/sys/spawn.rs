@@ -6,9 +6,13 @@
 //!
 //! - the exit signal of the clone is 0, so the program gets no SIGCHLD, and a plain `waitpid(-1)` of its
 //!   own doesn't meet our child;
-//! - a *detached* worker is cloned a second time from the first clone, which starts a session and ends at
-//!   once: the worker is an orphan, outside of the program's tree, before anything is asked of it. What it
+//! - a *detached* worker is cloned a second time from the first clone, which starts a process group and ends
+//!   at once: the worker is an orphan, outside of the program's tree, before anything is asked of it. What it
 //!   must not outlive is the program: that is what its [`Leash`] is for.
+//!
+//! The worker stays in the program's session: where the kernel shares processors between sessions first (sched(7), "The
+//! autogroup feature"), its nice value would count for nothing in another, and Linux 6.18 was found to let others wait
+//! for very long (docs/snapshot.md). A terminal's signals go to process groups.
 //!
 //! Between the clone and the exec the child shares our memory. It makes only system calls, on values that
 //! were made ready before; signals are blocked in it until every handler is back to its default.
@@ -63,11 +67,9 @@ impl Leash {
 }
 
 impl Leash {
-    /// Has the worker work later than others. It is in a session of its own, and those compete with each other (sched(7),
-    /// "The autogroup feature").
+    /// Has the worker work later than others.
     pub(crate) fn have_later(&self) -> io::Result<()> {
-        leisure::have_later(self.worker)?;
-        std::fs::write(format!("/proc/{}/autogroup", self.worker), leisure::LATER.to_string())
+        leisure::have_later(self.worker)
     }
 }
 
@@ -184,7 +186,7 @@ pub(crate) fn child_as(
     launch.start_child().map(|pid| (pid, Leash { writer, worker: pid }))
 }
 
-/// An orphan that is to be started, in a session of its own and without input.
+/// An orphan that is to be started, in a process group of its own and without input.
 pub(crate) struct Orphan<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: &'a [&'a str],
@@ -306,8 +308,8 @@ extern "C" fn first_clone(launch: *mut c_void) -> c_int {
     // Taken out, because the second clone borrows the rest; put back, because it is the parent's to free: an
     // allocator's lock could be held by another of its threads.
     let mut stack = std::mem::take(stack);
-    // SAFETY: setsid has no arguments.
-    let started = match unsafe { libc::setsid() } {
+    // SAFETY: plain numbers.
+    let started = match unsafe { libc::setpgid(0, 0) } {
         // It can't fail, since a new process leads no group; but the leash kills the group that it makes.
         -1 => Err(io::Error::from_raw_os_error(libc::EPERM)),
         _ => clone(second_clone, &mut stack, launch),

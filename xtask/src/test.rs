@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::session::NoAutogroups;
 use crate::{cargo, dist, python, setup};
 
 /// What is built and run before the integration tests: what is quick to fail comes first.
@@ -45,6 +46,7 @@ pub fn run(filters: &[String]) -> Result<()> {
     STATIC.into_iter().try_for_each(build_static)?;
     dist::run(dist::Profile::Dev)?;
     python::wheel()?;
+    let _fair = NoAutogroups::new();
     take(INTEGRATION)
 }
 

@@ -137,7 +137,7 @@ unsafe fn put_on_leash(reader: c_int) {
     // one that the leash is for.
     unsafe {
         libc::fcntl(reader, F_SETSIG, libc::SIGKILL);
-        // The whole group, which setsid made: CRIU forks helpers, and one that it has stopped would stay.
+        // The whole group, of which it is the first: CRIU forks helpers, and one that it has stopped would stay.
         libc::fcntl(reader, libc::F_SETOWN, -libc::getpgrp());
         libc::fcntl(reader, libc::F_SETFL, libc::O_ASYNC);
     }

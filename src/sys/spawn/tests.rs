@@ -39,7 +39,7 @@ fn a_child_gets_its_descriptors_in_order_and_its_status_is_ours() {
 }
 
 #[test]
-fn a_worker_is_not_our_child_and_leads_no_part_of_our_session() {
+fn a_worker_is_not_our_child_and_in_a_group_of_its_own_in_our_session() {
     let (said, sink) = pipe();
     // The fields after the name in parentheses: state, parent, group, session.
     let script = "read -r line < /proc/self/stat; sleep 0.2; echo $$ $PPID ${line##*)} >&3";
@@ -48,10 +48,11 @@ fn a_worker_is_not_our_child_and_leads_no_part_of_our_session() {
     drop(sink);
     let said = read_all(said);
     let fields: Vec<i32> = said.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-    let [pid, now, parent, _group, session, ..] = fields[..] else { panic!("{said}") };
+    let [pid, now, parent, group, session, ..] = fields[..] else { panic!("{said}") };
     assert_ne!(now, process::id(), "the worker is our child: {said}");
     assert_eq!(now, parent, "it was an orphan from the beginning: {said}");
-    assert_ne!(session, nix::unistd::getsid(None).unwrap().as_raw());
+    assert_ne!(group, nix::unistd::getpgrp().as_raw(), "a terminal's signals would meet it");
+    assert_eq!(session, nix::unistd::getsid(None).unwrap().as_raw(), "its nice value would not hold");
     assert_eq!(process::try_wait(pid).unwrap(), Some(process::Ended::Unknown));
 }
 
