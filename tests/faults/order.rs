@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::dice::Dice;
-use crate::harness::{Lab, Launch, succeeds};
+use crate::harness::{Lab, Launch, succeeds, write_script};
 
 /// Where a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +129,7 @@ impl Faults {
         let path = self.library.with_extension("criu");
         let variables = self.environment().map(|(name, value)| format!("{name}='{}'", value.display()));
         let script = format!("#!/bin/sh\n{} exec '{}' \"$@\"\n", variables.join(" "), lab.criu.display());
-        fs::write(&path, script).expect("a script");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        write_script(&path, script);
         path
     }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::afterlife::{Alone, bring_back_with};
 use crate::failures::criu::{Service, children};
 use crate::failures::small_disk::Disk;
-use crate::harness::{KILL, Lab, Subject, USR2, built, eventually, manifest, program, send};
+use crate::harness::{KILL, Lab, Subject, USR2, built, eventually, manifest, program, send, write_script};
 
 /// `selfdump restore --json …` of a program, detached.
 fn restore(lab: &Lab, name: &str) -> (Alone, Value) {
@@ -223,8 +223,10 @@ fn what_cp_can_not_read_is_named() {
     fs::create_dir(&tools).unwrap();
     // Root reads everything, so a cp that is refused has to be made.
     let cp = tools.join("cp");
-    fs::write(&cp, "#!/bin/sh\ncase \"$*\" in *no*cp*) echo \"cp: cannot open: Permission denied\" >&2; exit 1 ;; esac\nexec /bin/cp \"$@\"\n").unwrap();
-    fs::set_permissions(&cp, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(
+        &cp,
+        "#!/bin/sh\ncase \"$*\" in *no*cp*) echo \"cp: cannot open: Permission denied\" >&2; exit 1 ;; esac\nexec /bin/cp \"$@\"\n",
+    );
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
     let patterns = format!("{}/*.txt", file.parent().unwrap().display());
     let mut writer = lab
@@ -329,8 +331,7 @@ fn a_restore_that_fails_leaves_everything_as_it_was() {
     };
     let before = (looks(&file), looks(&newcomer));
     let false_criu = lab.path("criu");
-    fs::write(&false_criu, "#!/bin/sh\nexit 1\n").unwrap();
-    fs::set_permissions(&false_criu, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&false_criu, "#!/bin/sh\nexit 1\n");
     let failed = lab.selfdump(["restore", "writer", "--detach"]).env("SELFDUMP_CRIU", &false_criu).output();
     assert_eq!(failed.unwrap().status.code(), Some(125));
     assert_eq!((looks(&file), looks(&newcomer)), before);

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{Lab, Subject, USR2, built, manifest, program};
+use crate::harness::{Lab, Subject, USR2, built, copy_program, manifest, program};
 use crate::show::Ended;
 
 fn text(bytes: &[u8]) -> String {
@@ -219,14 +219,14 @@ fn address_of_code(subject: &Subject) -> u64 {
 fn a_file_that_is_another_one_since_is_left_out_and_named() {
     let lab = Lab::new();
     let executable = lab.path("standing");
-    fs::copy(program("standing"), &executable).unwrap();
+    copy_program(program("standing"), &executable);
     let subject = lab.launch(Command::new(&executable), "standing").start();
     subject.wait_for("ready");
     let checkpoint = checkpoint(&lab, &subject);
     let code = address_of_code(&subject);
     subject.crash();
     fs::remove_file(&executable).unwrap();
-    fs::copy(program("chain"), &executable).unwrap();
+    copy_program(program("chain"), &executable);
     let (core, report) = core(&lab, &checkpoint, &["--full"]);
     assert_eq!(report["changed_files"], Value::from(vec![executable.to_str().unwrap()]));
     assert_eq!(Memory::of(&core).read(code, 4096), None);

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::afterlife::Alone;
-use crate::harness::{Lab, Subject, USR2, eventually, manifest, program};
+use crate::harness::{Lab, Subject, USR2, eventually, manifest, program, write_script};
 
 /// The numbers of the lines in a file; the last may be cut.
 fn numbers(path: &Path) -> Vec<u64> {
@@ -247,8 +247,7 @@ fn a_restore_that_fails_leaves_the_files_as_they_were() {
     killed_writer(&lab, "plain", &file).crash();
     let before = fs::read(&file).unwrap();
     let false_criu = lab.path("criu");
-    fs::write(&false_criu, "#!/bin/sh\nexit 1\n").unwrap();
-    fs::set_permissions(&false_criu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_script(&false_criu, "#!/bin/sh\nexit 1\n");
     let failed = lab.selfdump(["restore", "writer", "--detach"]).env("SELFDUMP_CRIU", &false_criu).output();
     assert_eq!(failed.unwrap().status.code(), Some(125));
     assert_eq!(fs::read(&file).unwrap(), before);

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -62,6 +63,22 @@ pub fn selfdump() -> Command {
     let path = built(Path::new("selfdump"));
     assert!(path.is_file(), "{} is not built: run `cargo build -p selfdump-cli`", path.display());
     Command::new(path)
+}
+
+/// Copies a program to where it is run from. Who writes it is another process: while a program of the tests' own is open for
+/// writing in them, each process that another test starts has the descriptor until it is another program, and the kernel
+/// doesn't run what anybody may write to ("Text file busy").
+pub fn copy_program(program: impl AsRef<Path>, to: &Path) {
+    succeeds(Command::new("cp").arg("--").arg(program.as_ref()).arg(to));
+}
+
+/// Writes a script, or whatever else is to be run, in the same way.
+pub fn write_script(path: &Path, text: impl AsRef<[u8]>) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"cat > "$0" && chmod 755 "$0""#]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("sh");
+    shell.stdin.take().expect("a pipe").write_all(text.as_ref()).expect("a script");
+    assert!(shell.wait().expect("a child").success(), "{} is not written", path.display());
 }
 
 /// libselfdump.so.

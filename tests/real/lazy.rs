@@ -5,12 +5,11 @@ mod deaths;
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::afterlife::{Alone, is_there};
-use crate::harness::{Lab, Subject, USR2, eventually, manifest, oldest_criu, send};
+use crate::harness::{Lab, Subject, USR2, eventually, manifest, oldest_criu, send, write_script};
 
 /// `memory` with one checkpoint, and gone.
 struct Gone {
@@ -210,8 +209,7 @@ fn where_it_can_not_be_had_the_program_is_restored_at_once() {
     let real = gone.lab.criu.clone();
     let script = format!("#!/bin/sh\n[ \"$1\" = lazy-pages ] && exit 1\nexec {} \"$@\"\n", real.display());
     let without = gone.lab.path("criu-without");
-    fs::write(&without, script).expect("a script");
-    fs::set_permissions(&without, fs::Permissions::from_mode(0o755)).expect("a program");
+    write_script(&without, script);
     gone.lab.criu = without;
     let back = gone.lazily(&[]);
     back.restored();

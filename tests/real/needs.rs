@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use crate::harness::{Lab, Restored, USR2, eventually, manifest, program};
+use crate::harness::{Lab, Restored, USR2, copy_program, eventually, manifest, program};
 
 /// Whether somebody else holds the lock on a file.
 fn is_locked(path: &std::path::Path) -> bool {
@@ -55,7 +55,7 @@ fn a_lock_a_large_unnamed_file_and_a_datagram_socket_survive() {
 fn a_program_whose_executable_was_replaced_is_checkpointed_and_comes_back() {
     let lab = Lab::new();
     let executable = lab.path("chain");
-    std::fs::copy(program("chain"), &executable).unwrap();
+    copy_program(program("chain"), &executable);
     let running = lab.launch(Command::new(&executable), "chain").start();
     running.wait_for("ready");
     std::fs::remove_file(&executable).unwrap();

@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::afterlife::{Alone, bring_back};
 use crate::chain::follow;
-use crate::harness::{Lab, USR2};
+use crate::harness::{Lab, USR2, copy_program, write_script};
 
 /// Two checkpoints of a program that has ended; the id of the newer.
 fn two_checkpoints(lab: &Lab) -> String {
@@ -94,7 +94,7 @@ fn build_id(lab: &Lab, path: &std::path::Path) -> Vec<u8> {
 fn another_build_of_the_program_is_refused_by_name_and_forced_on_demand() {
     let lab = Lab::new();
     let path = lab.path("app");
-    std::fs::copy(crate::harness::program("chain"), &path).unwrap();
+    copy_program(crate::harness::program("chain"), &path);
     let program = lab.launch(std::process::Command::new(&path), "app").start();
     program.wait_for("ready");
     program.signal(USR2);
@@ -143,8 +143,7 @@ fn a_processor_that_lacks_instructions_is_refused_by_criu_and_forced_on_demand()
         image.display(),
         crate::harness::criu().display()
     );
-    std::fs::write(&criu, script).unwrap();
-    std::fs::set_permissions(&criu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_script(&criu, script);
     let before = std::fs::read(&image).unwrap();
     let refused =
         lab.selfdump(["restore", "chain", "--detach"]).env("SELFDUMP_CRIU", &criu).output().unwrap();

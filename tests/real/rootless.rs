@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::harness::{Lab, built, criu, library, program, selfdump, succeeds};
+use crate::harness::{Lab, built, copy_program, criu, library, program, selfdump, succeeds};
 use crate::trust::{give_away, set_mode};
 
 /// An ordinary user, with no groups and no name.
@@ -34,7 +34,7 @@ impl Installed {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/python/rootless.py");
         for file in [built(Path::new("selfdump")), library(), script].into_iter().chain(programs) {
             let to = installed.file(file.file_name().expect("a name"));
-            fs::copy(&file, &to).expect("a copy");
+            copy_program(&file, &to);
             set_mode(&to, 0o755);
         }
         installed

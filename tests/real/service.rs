@@ -17,7 +17,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Lab, Launch, Subject, criu, eventually, program, read_json, selfdump, succeeds};
+use crate::harness::{Lab, Launch, Subject, copy_program, criu, eventually, program, read_json, selfdump};
 use people::People;
 
 const ONE: u32 = 4_200_001;
@@ -147,10 +147,6 @@ fn start(lab: &Lab, criu: &Path, options: &[&str]) -> Subject {
 
 /// By another process: one that is started just then by another test would have the copy open to be written to, and nobody
 /// can start a program that somebody has.
-fn copy_program(program: impl AsRef<Path>, to: &Path) {
-    succeeds(Command::new("cp").arg(program.as_ref()).arg(to));
-}
-
 fn folder_of(path: &Path, user: u32, mode: u32) {
     fs::create_dir(path).unwrap();
     chown(path, Some(user), Some(user)).unwrap();

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{KILL, Lab, Subject, USR2, eventually, oldest_criu, program, send, succeeds};
+use crate::harness::{
+    KILL, Lab, Subject, USR2, copy_program, eventually, oldest_criu, program, send, succeeds,
+};
 
 const PAGE: u64 = 4096;
 
@@ -250,7 +252,7 @@ fn the_tables_fit_eighty_columns_and_tell_what_a_restore_would_do_by_now() {
 fn a_program_that_was_built_anew_gives_no_names_and_what_is_wrong_is_said() {
     let lab = Lab::new();
     let copy = lab.path("rebuilt");
-    fs::copy(program("shown"), &copy).unwrap();
+    copy_program(program("shown"), &copy);
     let subject = lab.launch(Command::new(&copy), "rebuilt").arg(lab.path("file")).start();
     subject.wait_for("ready");
     subject.signal(USR2);
@@ -263,7 +265,7 @@ fn a_program_that_was_built_anew_gives_no_names_and_what_is_wrong_is_said() {
     assert_eq!(standing(&lab)["function"], "stand_here");
     fs::remove_file(&copy).unwrap();
     assert_eq!(standing(&lab)["function"], Value::Null);
-    fs::copy(program("chain"), &copy).unwrap();
+    copy_program(program("chain"), &copy);
     assert_eq!(standing(&lab)["function"], Value::Null);
     assert_eq!(standing(&lab)["file"], copy.to_str().unwrap());
 

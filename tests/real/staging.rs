@@ -17,6 +17,7 @@ use crate::chain::follow;
 use crate::failures::small_disk::Disk;
 use crate::harness::{
     Lab, Launch, Restored, Subject, USR2, eventually, manifest, oldest_criu, read_json, succeeds,
+    write_script,
 };
 use crate::rootless::{Installed, USER};
 
@@ -184,8 +185,7 @@ fn criu_without_room(lab: &Lab, memory: &Disk) -> PathBuf {
         filler.display(),
         lab.criu.display()
     );
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&path, text);
     path
 }
 

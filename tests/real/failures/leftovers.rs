@@ -1,12 +1,12 @@
 //! What failures leave behind in the program: nothing.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 use super::asker::{Asker, Failure};
 use super::criu::{Service, children, held_by};
 use super::fake::{self, Answer, Fake};
-use crate::harness::Lab;
+use crate::harness::{Lab, write_script};
 
 fn after_it_holds_what_it_held(asker: &Asker<'_>, fails: impl FnOnce()) {
     asker.saves();
@@ -29,8 +29,7 @@ fn ten_failures_of_workers_leave_no_descriptor_no_thread_and_no_child() {
     let asker = Asker::plain(&lab, &[("SELFDUMP_CRIU", named.clone()), ("SELFDUMP_TIMEOUT", "3s".into())]);
     let in_its_place = |script: &str, kind: &str| {
         fs::remove_file(&named).expect("the one before");
-        fs::write(&named, script).expect("a file");
-        fs::set_permissions(&named, fs::Permissions::from_mode(0o755)).expect("a mode");
+        write_script(&named, script);
         asker.fails(&any(kind));
     };
     after_it_holds_what_it_held(&asker, || {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::asker::{Asker, Failure};
 use super::criu::{CONTINUE, STOP, held_by, worker};
-use crate::harness::{KILL, Lab, eventually, send};
+use crate::harness::{KILL, Lab, eventually, send, write_script};
 
 #[test]
 fn a_criu_that_is_not_there_is_named() {
@@ -63,8 +63,7 @@ fn a_program_that_is_no_criu_is_named() {
     asker.fails(&failure);
     asker.fails(&failure);
     fs::remove_file(&named).expect("the link");
-    fs::write(&named, "neither a binary nor a script").expect("a file");
-    fs::set_permissions(&named, fs::Permissions::from_mode(0o755)).expect("a mode");
+    write_script(&named, "neither a binary nor a script");
     asker.fails(&Failure { kind: "no-criu", cause: "can't start", remedy: "run `selfdump setup`" });
     fs::remove_file(&named).expect("the file");
     symlink(&lab.criu, &named).expect("a link");
@@ -80,8 +79,7 @@ fn a_worker_that_hangs_is_ended_at_the_deadline() {
     let asker = Asker::plain(&lab, &[("SELFDUMP_CRIU", named.clone()), ("SELFDUMP_TIMEOUT", "3s".into())]);
     asker.saves();
     fs::remove_file(&named).expect("the link");
-    fs::write(&named, "#!/bin/sh\nexec sleep 600\n").expect("a script");
-    fs::set_permissions(&named, fs::Permissions::from_mode(0o755)).expect("a mode");
+    write_script(&named, "#!/bin/sh\nexec sleep 600\n");
     let before = asker.whole_checkpoints();
     let request = asker.asks();
     let hanging = eventually("the worker", || worker(&lab));
@@ -113,8 +111,7 @@ fn a_worker_that_is_killed_is_missed_though_a_helper_of_its_own_lives_on() {
     let with_helper = lab.path("criu");
     let script =
         format!("#!/bin/sh\nsleep 600 </dev/null >/dev/null 2>&1 &\nexec {} \"$@\"\n", lab.criu.display());
-    fs::write(&with_helper, script).expect("a script");
-    fs::set_permissions(&with_helper, fs::Permissions::from_mode(0o755)).expect("a mode");
+    write_script(&with_helper, script);
     let asker = Asker::start(&lab, lab.program("asker").arg("128").env("SELFDUMP_CRIU", with_helper));
     runs_on_when_its_workers_are_killed(&lab, asker);
 }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use super::{line, lines, python, script};
-use crate::harness::{KILL, Lab, eventually, read_json, send, target};
+use crate::harness::{KILL, Lab, eventually, read_json, send, target, write_script};
 
 /// `python -m selfdump` with these arguments.
 fn command(arguments: &[&str]) -> Command {
@@ -64,8 +63,7 @@ fn so_it_does_under_a_shim_that_executes_the_interpreter() {
     let lab = Lab::new();
     let shim = lab.path("python");
     let interpreter = target().join("python/venv/bin/python");
-    fs::write(&shim, format!("#!/bin/sh\nexec \"{}\" \"$@\"\n", interpreter.display())).unwrap();
-    fs::set_permissions(&shim, PermissionsExt::from_mode(0o755)).unwrap();
+    write_script(&shim, format!("#!/bin/sh\nexec \"{}\" \"$@\"\n", interpreter.display()));
     let mut command = Command::new(shim);
     command.args(["-m", "selfdump"]).env("PYTHONDONTWRITEBYTECODE", "1");
     comes_back_by_itself(command);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::{Installed, USER, as_user};
-use crate::harness::{KILL, Lab, eventually, selfdump, send, succeeds};
+use crate::harness::{KILL, Lab, copy_program, eventually, selfdump, send, succeeds};
 use crate::trust::{STRANGER, give_away, set_mode};
 
 const SYS_PTRACE: u64 = 1 << 19;
@@ -144,7 +144,7 @@ fn the_setup_refuses_what_others_can_write_to_and_cap_sys_ptrace_for_all() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let criu = lab.path("criu");
-    fs::copy(&lab.criu, &criu).expect("a copy");
+    copy_program(&lab.criu, &criu);
     set_mode(&lab.path(""), 0o777);
     let path = criu.to_str().expect("a path");
     let said = setup(&["--criu", path]);

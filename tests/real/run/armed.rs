@@ -1,10 +1,8 @@
 //! Of all that inherit the preloaded library, only the program itself is armed.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::*;
 use crate::failures::small_disk::Disk;
-use crate::harness::library;
+use crate::harness::{library, write_script};
 use crate::staging::copier::copiers;
 
 /// As pyenv has them: a script that asks helpers which python it is to be, and then is that.
@@ -31,8 +29,7 @@ for step in range(100000):
 fn behind_a_shim_only_the_program_is_armed_and_stays_so_when_it_is_restored() {
     let lab = Lab::new();
     let shim = lab.path("python");
-    fs::write(&shim, SHIM).expect("the shim");
-    fs::set_permissions(&shim, PermissionsExt::from_mode(0o755)).expect("a mode");
+    write_script(&shim, SHIM);
     let mut command = runner(&lab, &["--name", "shim", "--backoff", "10ms"]);
     command.arg(shim).args(["-c", PROGRAM]);
     let run = Runner::start(&lab, command);

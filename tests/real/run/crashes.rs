@@ -1,8 +1,7 @@
 //! Programs that crash, and come back.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::*;
+use crate::harness::write_script;
 
 const ROUNDS: usize = 50;
 
@@ -133,8 +132,7 @@ fn a_criu_that_is_killed_while_it_brings_the_program_back_is_asked_once_more() {
     let (criu, killed) = (lab.path("criu-that-may-be-killed"), lab.path("is-killed"));
     let script = "#!/bin/sh\nrm IS_KILLED 2>/dev/null && kill -KILL $$\nexec CRIU \"$@\"\n";
     let script = script.replace("IS_KILLED", killed.to_str().unwrap());
-    fs::write(&criu, script.replace("CRIU", lab.criu.to_str().unwrap())).unwrap();
-    fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&criu, script.replace("CRIU", lab.criu.to_str().unwrap()));
     lab.criu = criu;
     let mut run = Runner::start(&lab, errand(&lab, &["--backoff", "10ms"]));
     let pid = run.pid();

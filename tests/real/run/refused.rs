@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::any::row;
 use super::*;
-use crate::harness::{static_program, succeeds};
+use crate::harness::{static_program, succeeds, write_script};
 
 /// What is said of a program that runs to its end.
 fn said_of(lab: &Lab, command: &str) -> String {
@@ -37,8 +37,7 @@ fn a_static_program_is_named_with_the_remedy_be_it_behind_a_script() {
         );
         assert!(said.contains("  help: build it with shared libraries, or link selfdump"), "{said}");
     }
-    fs::write(lab.path("script"), format!("#!{}\n", lab.path("static").display())).expect("a script");
-    fs::set_permissions(lab.path("script"), PermissionsExt::from_mode(0o755)).expect("a mode");
+    write_script(&lab.path("script"), format!("#!{}\n", lab.path("static").display()));
     assert!(said_of(&lab, "./script").contains("/static is statically linked"));
     compile(&lab, "shared", "-O");
     assert_eq!(said_of(&lab, "./shared"), "");

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::words::{dump, hear, options, send as send_message, with};
-use super::{ONE, OTHER, Served, TERM, copy_program, looks, names, start};
-use crate::harness::{KILL, Subject, USR2, criu, eventually, send};
+use super::{ONE, OTHER, Served, TERM, looks, names, start};
+use crate::harness::{KILL, Subject, USR2, copy_program, criu, eventually, send, write_script};
 
 /// A CRIU that tells its version, being root's, and does something else for users. It holds the folder and the connection,
 /// as the real one does.
@@ -17,8 +17,7 @@ fn false_criu(script: &str) -> (tempfile::TempDir, PathBuf) {
     fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let path = folder.path().join("criu");
     let text = format!("#!/bin/sh\n[ \"$1\" = swrk ] && exec {} \"$@\"\n{script}\n", criu().display());
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    write_script(&path, text);
     (folder, path)
 }
 

@@ -5,9 +5,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{ONE, OTHER, Served, TERM, copy_program, names};
+use super::{ONE, OTHER, Served, TERM, names};
 use crate::chain::follow;
-use crate::harness::{KILL, Launch, Restored, Subject, USR2, died_of, eventually, selfdump, send};
+use crate::harness::{
+    KILL, Launch, Restored, Subject, USR2, copy_program, died_of, eventually, selfdump, send,
+};
 
 /// A checkpoint of a user's `chain`, which has ended since; its process id.
 pub fn checkpoint(served: &Served, user: u32) -> (PathBuf, i32) {

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use super::words::{hear, number, send as say, text};
-use super::{ONE, OTHER, Served, TERM, copy_program, looks, names, people};
-use crate::harness::{Restored, Subject, USR2, criu, eventually, oldest_criu, program, selfdump};
+use super::{ONE, OTHER, Served, TERM, looks, names, people};
+use crate::harness::{
+    Restored, Subject, USR2, copy_program, criu, eventually, oldest_criu, program, selfdump,
+};
 
 fn each_user_checkpoints_its_own_program(criu: &Path) {
     let served = Served::by(criu, &[]);

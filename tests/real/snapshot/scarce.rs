@@ -2,14 +2,13 @@
 //! is given up before the program is harmed.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 use super::{copied, output, ready, saved};
-use crate::harness::{Lab, Subject, USR2, eventually, program};
+use crate::harness::{Lab, Subject, USR2, eventually, program, write_script};
 
 /// A control group of memory, which goes when it is dropped; those in it have gone before.
 struct Group(PathBuf);
@@ -104,8 +103,7 @@ fn a_copy_is_given_up_when_what_is_written_meanwhile_leaves_too_little() {
     let mut lab = Lab::new();
     let slow = lab.path("criu");
     let script = format!("#!/bin/sh\n[ \"$1\" != swrk ] || sleep 5\nexec {} \"$@\"\n", lab.criu.display());
-    fs::write(&slow, script).unwrap();
-    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&slow, script);
     lab.criu = slow;
     let group = Group::of(&lab);
     let program = writes(&lab, &group);

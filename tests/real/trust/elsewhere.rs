@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{STRANGER, give_away, set_mode};
-use crate::harness::{Lab, USR2, built, eventually};
+use crate::harness::{Lab, USR2, built, copy_program, eventually};
 
 /// A folder in /tmp, taken away when it is dropped.
 struct Planted(PathBuf);
@@ -36,7 +36,7 @@ fn a_runtime_folder_that_another_user_has_planted_is_not_believed() {
     // The command has to be where that user can run it.
     let command = Planted(Path::new("/tmp").join(format!("selfdump-command-{}", std::process::id())));
     fs::create_dir(&command.0).expect("a folder");
-    fs::copy(built(Path::new("selfdump")), command.0.join("selfdump")).expect("a copy");
+    copy_program(built(Path::new("selfdump")), &command.0.join("selfdump"));
     set_mode(&command.0, 0o755);
     let asks = || {
         let mut asked = Command::new("setpriv");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{STRANGER, set_mode};
-use crate::harness::{Lab, program, read_json};
+use crate::harness::{Lab, copy_program, program, read_json, write_script};
 
 /// What was written to the standard store, which goes when the test is over.
 struct InTheStandardStore(PathBuf);
@@ -31,16 +31,14 @@ fn a_setuid_program_ignores_what_its_user_sets() {
     // All of this is the user's, and would be run or written to if it were believed.
     set_mode(&users, 0o777);
     let trap = users.join("criu");
-    fs::write(&trap, format!("#!/bin/sh\ntouch {}/trapped\n", users.display())).expect("a script");
-    set_mode(&trap, 0o755);
+    write_script(&trap, format!("#!/bin/sh\ntouch {}/trapped\n", users.display()));
     // The program's own CRIU says what it was given. Shells give up rights that their user hasn't.
     let (criu, said) = (roots.join("criu"), roots.join("said"));
-    fs::write(&criu, format!("#!/bin/sh\nenv > {}\nexit 1\n", said.display())).expect("a script");
-    set_mode(&criu, 0o755);
+    write_script(&criu, format!("#!/bin/sh\nenv > {}\nexit 1\n", said.display()));
     fs::write(&said, "").expect("a file");
     set_mode(&said, 0o666);
     let elevated = roots.join("elevated");
-    fs::copy(program("elevated"), &elevated).expect("a copy");
+    copy_program(program("elevated"), &elevated);
     set_mode(&elevated, 0o4755);
 
     let name = format!("elevated-{}", std::process::id());

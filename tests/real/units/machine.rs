@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Child, Stdio};
 
 use super::*;
-use crate::harness::{criu, target};
+use crate::harness::{copy_program, criu, target};
 
 /// The files of a machine in which the command and `errand` are installed; the lab's store is the one in it.
 pub fn files(lab: &Lab) -> PathBuf {
@@ -21,7 +21,7 @@ pub fn files(lab: &Lab) -> PathBuf {
 
 pub fn install(file: &Path, to: &Path) {
     fs::create_dir_all(to.parent().expect("its folder")).expect("a folder");
-    fs::copy(file, to).expect("a copy");
+    copy_program(file, to);
 }
 
 /// The folder of CRIU, which needs nothing outside of it, and nothing but to be found at the same path.
