@@ -1,5 +1,5 @@
 //! Has what no copy of it would have, one thing after the other, and asks for a checkpoint each time.
-//! `hindered [seccomp]`
+//! `hindered [seccomp | uninterruptible]`
 //!
 //! For each it prints `ID | KIND | MESSAGE | HINT` of the error, or `ID | saved | HOW`. The last line is for a checkpoint with
 //! nothing in the way; but of a filter of system calls nobody gets rid. It works in the current folder.
@@ -28,7 +28,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let said = match handle.checkpoint() {
             Ok(Outcome::Saved(checkpoint)) => format!("saved | {}", checkpoint.technique),
             Ok(Outcome::Restored(_)) => "restored".to_owned(),
-            Err(error) => format!("{} | {error} | {}", error.kind().name(), error.hint().unwrap_or_default()),
+            Err(error) => {
+                format!("{} | {} | {}", error.kind().name(), error.chain(), error.hint().unwrap_or_default())
+            }
         };
         writeln!(std::io::stdout(), "{id} | {}", said.replace('\n', " "))
     };
@@ -36,6 +38,12 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         Some("seccomp") => {
             filter_system_calls()?;
             try_it("seccomp")?;
+        }
+        Some("uninterruptible") => {
+            let in_the_way = uninterruptible()?;
+            try_it("uninterruptible")?;
+            drop(in_the_way);
+            try_it("nothing")?;
         }
         _ => {
             for (id, put) in OBSTACLES {
@@ -220,6 +228,36 @@ fn thread_of_other_rights() -> Result<Obstacle> {
     });
     is_ready.recv().map_err(Error::other)?;
     Ok(Box::new(Thread(Some(sender), Some(thread))))
+}
+
+/// A thread that the kernel has wait, as vfork(2) does, until this is dropped. Its child is a sibling of the program, since a
+/// child of the program would be in the way itself.
+fn uninterruptible() -> Result<Obstacle> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    checked(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    let [reader, writer] = ends;
+    let (sender, tid) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: plain numbers.
+        let _ = sender.send(unsafe { libc::gettid() });
+        let flags = libc::CLONE_VFORK | libc::CLONE_PARENT;
+        // SAFETY: the child has memory of its own, and makes system calls alone.
+        unsafe {
+            if libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) == 0 {
+                libc::close(writer);
+                libc::read(reader, [0_u8].as_mut_ptr().cast(), 1);
+                libc::_exit(0);
+            }
+            libc::close(reader);
+        }
+    });
+    let stat = format!("/proc/self/task/{}/stat", tid.recv().map_err(Error::other)?);
+    while !fs::read_to_string(&stat)?.contains(") D ") {
+        std::thread::yield_now();
+    }
+    // SAFETY: it is open, and nobody else closes it.
+    Ok(Box::new((unsafe { OwnedFd::from_raw_fd(writer) }, Thread(None, Some(thread)))))
 }
 
 /// Allows all of them, to all threads.

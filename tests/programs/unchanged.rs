@@ -1,7 +1,8 @@
 //! A program that looks whether anything is done to it. `unchanged THREADS`
 //!
 //! Each thread blocks signals of its own, and finds that it does; one waits for any child all the time, and none is there;
-//! a handler counts each SIGCHLD. `looked N` comes now and then, and `wrong …` where something isn't as it was. At a SIGUSR1
+//! a handler counts each SIGCHLD, and others each fork (pthread_atfork). `looked N` comes now and then, and `wrong …` where
+//! something is not as it was. At a SIGUSR1
 //! it waits for children of all kinds, clones without a signal among them: `no child N`. (While a checkpoint begins, there
 //! is such a one for a moment.)
 
@@ -16,11 +17,20 @@ extern "C" fn count(_: i32) {
     CHILDREN_ENDED.fetch_add(1, Ordering::Relaxed);
 }
 
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
 fn main() -> Result<(), selfdump::Error> {
     let threads: i32 = std::env::args().nth(1).and_then(|count| count.parse().ok()).expect("THREADS");
     let counter: extern "C" fn(i32) = count;
-    // SAFETY: the handler only counts.
-    unsafe { libc::signal(libc::SIGCHLD, counter as usize) };
+    // SAFETY: the handlers only count.
+    unsafe {
+        libc::signal(libc::SIGCHLD, counter as usize);
+        libc::pthread_atfork(Some(count_fork), Some(count_fork), Some(count_fork));
+    }
     let (asked, mut asks) = (Arc::new(AtomicBool::new(false)), 0);
     signal_hook::flag::register(libc::SIGUSR1, Arc::clone(&asked)).expect("a handler");
     let _handle = selfdump::install()?;
@@ -36,9 +46,11 @@ fn main() -> Result<(), selfdump::Error> {
             say(&child(libc::__WALL)
                 .map_or(format!("no child {asks}"), |child| format!("wrong: a clone {child}")));
         }
-        match CHILDREN_ENDED.load(Ordering::Relaxed) {
-            0 => say(&format!("looked {turn}")),
-            count => say(&format!("wrong: {count} children have ended")),
+        match (CHILDREN_ENDED.load(Ordering::Relaxed), FORKS.load(Ordering::Relaxed)) {
+            (0, 0) => say(&format!("looked {turn}")),
+            (ended, forks) => {
+                say(&format!("wrong: {ended} children have ended, {forks} handlers of a fork ran"))
+            }
         }
     }
     Ok(())

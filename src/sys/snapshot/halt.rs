@@ -117,7 +117,7 @@ impl Halted {
         if !late.is_empty() {
             self.let_go();
             if let Some(tid) = self.wait_for(&late, end)?.first() {
-                return Err(waits_for_a_device(*tid));
+                return Err(can_not_be_halted(*tid));
             }
         }
         Ok(!seized.is_empty())
@@ -176,7 +176,7 @@ impl Halted {
             match wait_until_it_stands(thread.tid, deadline)? {
                 Waited::Stands => thread.bring_back()?,
                 Waited::Ended => return Err(io::Error::other("a thread was killed")),
-                Waited::GoesOn => return Err(waits_for_a_device(thread.tid)),
+                Waited::GoesOn => return Err(can_not_be_halted(thread.tid)),
             }
         }
         asked
@@ -214,8 +214,10 @@ impl Drop for Halted {
     }
 }
 
-fn waits_for_a_device(tid: i32) -> io::Error {
-    io::Error::other(format!("thread {tid} waits for a device or a disk (state D)"))
+fn can_not_be_halted(tid: i32) -> io::Error {
+    io::Error::other(format!(
+        "thread {tid} waits where nothing can stop it (state D): for a disk, a network file system or a child of vfork()"
+    ))
 }
 
 impl Standing {

@@ -103,6 +103,20 @@ fn a_filter_of_system_calls_is_an_obstacle_too() {
     assert!(lenient["seccomp"].starts_with(expected), "{lenient:?}");
 }
 
+#[test]
+fn a_thread_that_the_kernel_lets_nobody_halt_is_named_and_all_go_on() {
+    let lab = Lab::new();
+    let said = said(&lab, "cow", &["uninterruptible"]);
+    let of_it = &said["uninterruptible"];
+    assert!(of_it.starts_with("io | can't make a copy of the program: thread "), "{of_it}");
+    for word in ["state D", "vfork()", "SELFDUMP_SNAPSHOT=auto"] {
+        assert!(of_it.contains(word), "{word:?} is not in {of_it}");
+    }
+    assert_eq!(said["nothing"], "saved | a copy of the program, which ran on");
+    assert_eq!(lab.checkpoints().len(), 1);
+    assert!(drafts(&lab).is_empty());
+}
+
 /// The error of a status, once there is one.
 fn failure(lab: &Lab) -> Value {
     lab.status_when("a failure", |status| !status["last"]["error"].is_null())["last"]["error"].clone()
