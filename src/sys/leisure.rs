@@ -28,8 +28,8 @@ pub(crate) fn at_leisure<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// What a process that works later than others does has for its nice value: a quarter of what they get of a processor that
-/// all want. With less, one beside a program that computes on all of them would never be done.
+/// What a process that works later than others does has for its nice value: a third of what each of them gets of a
+/// processor that all want (sched(7)). With less, one beside a program that computes on all of them would never be done.
 const LATER: libc::c_int = 5;
 
 /// Has another process work later than others, until it ends, and be the last of its class to get at the disk.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use selfdump::frozen::Needs;
 use selfdump::{Entry, restore};
 
+use crate::comparison::memory::Watch;
 use crate::comparison::noise::{self, between, contention, waited_for_processor};
 use crate::comparison::plan::Plan;
 use crate::comparison::statistics::ms;
@@ -101,6 +102,8 @@ pub const TIME: &str = "request to answer, ms";
 pub const KEPT: &str = "request to all on disk, ms";
 /// Of what it does in as long undisturbed.
 pub const WORK: &str = "work done until then, %";
+/// Of the whole machine's, more than before.
+pub const MEMORY: &str = "memory at its peak, MiB";
 
 /// What one dump took.
 struct Dump {
@@ -111,6 +114,8 @@ struct Dump {
     kept: Option<Duration>,
     /// How much of the work that it does undisturbed it did meanwhile; none where it doesn't work.
     work: Option<f64>,
+    /// What was taken of the machine's memory at most, in MiB; none where it isn't watched.
+    memory: Option<f64>,
     contention: f64,
 }
 
@@ -171,11 +176,12 @@ impl<'a> Measured<'a> {
                 of(|dump| Some(ms(dump.time)), number),
                 of(|dump| dump.kept.map(ms), number),
                 of(|dump| dump.work, number),
+                of(|dump| dump.memory, number),
             ],
         };
         let rows: Vec<_> = self.sides.iter().enumerate().map(row).collect();
         let works = self.rounds.iter().flat_map(|round| &round.0).any(|dump| dump.work.is_some());
-        let columns: &[&str] = if works { &[PAUSE, TIME, KEPT, WORK] } else { &[PAUSE, TIME, KEPT] };
+        let columns: &[&str] = if works { &[PAUSE, TIME, KEPT, WORK, MEMORY] } else { &[PAUSE, TIME, KEPT] };
         let title = match side {
             CRIU => self.title.to_owned(),
             side => format!("{}, against {}", self.title, side.name()),
@@ -189,6 +195,8 @@ struct Lab {
     program: Program,
     how: How,
     mebibytes: usize,
+    /// Whether the program writes to its memory all the time.
+    works: bool,
     criu: PathBuf,
     service: Service,
     folder: tempfile::TempDir,
@@ -206,15 +214,15 @@ impl Lab {
         let service = Service::start(&criu, folder.path())?;
         let settings = [("SELFDUMP_TIMEOUT", "2m"), ("SELFDUMP_STAGING", "off")];
         let program = Program::start(workload, &scene::store(&folder), &criu, &settings)?;
-        let mebibytes = workload.mebibytes;
+        let (mebibytes, works) = (workload.mebibytes, workload.works);
         let entry = scene::checkpoint(program.pid(), mebibytes, &scene::store(&folder))?;
         let told = entry.manifest?.criu;
         if told.peer.starts_with("service") {
             return Err(format!("{} answers; the comparison is with a worker of our own", told.peer).into());
         }
         let (needs, version) = (told.needs, told.version);
-        let lab =
-            Lab { program, how: How::Plain, mebibytes, criu, service, folder, in_memory, needs, version };
+        let how = How::Plain;
+        let lab = Lab { program, how, mebibytes, works, criu, service, folder, in_memory, needs, version };
         lab.clean()?;
         Ok(lab)
     }
@@ -254,6 +262,7 @@ impl Lab {
             self.how = how;
         }
         self.settle()?;
+        let memory = self.watch()?;
         let waited = waited_for_processor();
         let asked = SystemTime::now();
         let manifest = scene::checkpoint(self.program.pid(), self.mebibytes, &self.store())?.manifest?;
@@ -261,7 +270,9 @@ impl Lab {
         let attempt = scene::attempt_since(asked, &self.store()).ok_or("the attempt is gone")?;
         let time = between(asked, manifest.answered)?;
         let kept = Some(between(asked, attempt.finished)?);
-        Ok(Dump { pause: self.program.largest_gap()?, time, kept, work: self.program.work()?, contention })
+        let memory = memory.map(Watch::end).transpose()?;
+        let (pause, work) = (self.program.largest_gap()?, self.program.work()?);
+        Ok(Dump { pause, time, kept, work, memory, contention })
     }
 
     fn fork(&mut self) -> Result<Dump, Failure> {
@@ -274,6 +285,7 @@ impl Lab {
             time,
             kept: None,
             work: self.program.work()?,
+            memory: None,
             contention: contention(waited, time),
         })
     }
@@ -287,17 +299,25 @@ impl Lab {
         fs::create_dir(&images)?;
         let pid = self.program.pid().as_raw();
         let job = Job { criu: &self.criu, pid, images: &images, needs: &self.needs, service: &self.service };
+        let memory = self.watch()?;
         let waited = waited_for_processor();
         let time = peer.dump(&job)?;
         let contention = contention(waited, time);
         let kept = if place == Place::Disk { Some(time + sync(&images)?) } else { None };
+        let memory = memory.map(Watch::end).transpose()?;
         scene::is_whole(&images, self.mebibytes)?;
         fs::remove_dir_all(&images)?;
-        Ok(Dump { pause: self.program.largest_gap()?, time, kept, work: self.program.work()?, contention })
+        let (pause, work) = (self.program.largest_gap()?, self.program.work()?);
+        Ok(Dump { pause, time, kept, work, memory, contention })
     }
 
     fn store(&self) -> PathBuf {
         scene::store(&self.folder)
+    }
+
+    /// Looks how much memory a dump takes, where the program makes it take any.
+    fn watch(&self) -> Result<Option<Watch>, Failure> {
+        self.works.then(Watch::begin).transpose()
     }
 
     /// Brings about the same state before every dump; the program's ticker begins anew.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::comparison::plan::Plan;
 use crate::comparison::{Failure, command, scene};
-use crate::dumps::{self, ALL, AUTO, COPIES, COW, FEW, KEPT, OFF, PAUSE, Side, TIME, WORK};
+use crate::dumps::{self, ALL, AUTO, COPIES, COW, FEW, KEPT, MEMORY, OFF, PAUSE, Side, TIME, WORK};
 use crate::results::{Case, Found, Line, Picture, Results};
 use crate::workload::Workload;
 use crate::{around, keeping, presence, restores};
@@ -234,6 +234,9 @@ fn snapshots(wish: &Wish) -> Result<Results, Failure> {
     let work =
         picture("work", "Work done until the checkpoint is kept", places, "memory", &after, &drawn, WORK);
     results.pictures.push(Picture { by_logarithm: false, ..work });
+    let places = sizes.iter().map(|&mebibytes| size(mebibytes)).collect();
+    let title = "More memory that the machine has to have";
+    results.pictures.push(picture("peak", title, places, "memory", &after, &drawn, MEMORY));
     results.cases.extend(after);
     Ok(results)
 }

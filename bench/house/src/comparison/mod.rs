@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod entry;
+pub mod memory;
 pub mod noise;
 pub mod options;
 pub mod plan;
