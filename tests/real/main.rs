@@ -48,6 +48,7 @@ mod pidns;
 mod places;
 mod presence;
 mod python;
+mod redis;
 mod rootless;
 mod run;
 mod seeing;

@@ -3,7 +3,7 @@
 //! What a runner does is read from its JSON lines. A runner that is killed leaves its program running, so each program
 //! is ended by its process id as well, if that still is the one.
 
-mod any;
+pub mod any;
 mod armed;
 mod container;
 mod copies;

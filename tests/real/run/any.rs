@@ -2,16 +2,16 @@
 //! comes out in the end. What was seen is the table of docs/what-can-be-run.md: a row that differs fails its test, or
 //! is written anew where SELFDUMP_WRITE_TABLE is set.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
 use crate::harness::succeeds;
+use crate::redis::Redis;
 
 /// What each program computes, one step in about ten milliseconds: it says `step N` with each, and `sum N S` when it
 /// finds the file `go`.
-fn sum(steps: u64) -> u64 {
+pub fn sum(steps: u64) -> u64 {
     (1..=steps).fold(0, |sum, step| (sum * 31 + step) % 1_000_003)
 }
 
@@ -239,7 +239,8 @@ public class Any {
 }
 "#;
 
-fn compile_java(lab: &Lab) {
+/// `java -cp . Any` runs it in the lab's folder.
+pub fn compile_java(lab: &Lab) {
     fs::write(lab.path("Any.java"), JAVA).expect("a file");
     succeeds(Command::new("javac").arg("Any.java").current_dir(lab.path("")));
 }
@@ -270,17 +271,11 @@ fn java_by_the_signal_that_it_has_for_itself() {
 #[test]
 fn redis_with_the_data_that_was_written_while_it_ran() {
     let lab = Lab::new();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    let port = port.to_string();
-    let folder = lab.path("");
-    let folder = folder.to_str().expect("a path in UTF-8");
-    let command = ["redis-server", "--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", folder];
+    let (redis, folder) = (Redis::new(), lab.path(""));
+    let command = redis.command(folder.to_str().expect("a path in UTF-8"));
     let case = Case::new("redis-server", &command);
     let mut run = case.start(&lab);
-    let client = |arguments: &[&str]| {
-        let mut command = Command::new("redis-cli");
-        succeeds(command.args(["-p", &port]).args(arguments)).trim().to_owned()
-    };
+    let client = |arguments: &[&str]| redis.client(arguments);
     run.runner.wait_for("Ready to accept connections");
     let write = |from: u32, to: u32| {
         (from..to)

@@ -1,17 +1,12 @@
 //! Programs that know nothing of selfdump, run by `selfdump run` and copied for their checkpoints.
 
 use std::fs;
-use std::net::TcpListener;
-use std::process::Command;
 
 use super::by_a_copy;
-use crate::harness::{KILL, Lab, USR2, eventually, manifest, send, succeeds};
+use crate::harness::{KILL, Lab, USR2, eventually, manifest, send};
+use crate::redis::Redis;
+use crate::run::any::{compile_java, sum};
 use crate::run::{Runner, runner};
-
-/// What a program computes, one step after the other: it says `step N` with each, and `sum N S` when it finds `go`.
-fn sum(steps: u64) -> u64 {
-    (1..=steps).fold(0, |sum, step| (sum * 31 + step) % 1_000_003)
-}
 
 fn start(lab: &Lab, command: &[&str], settings: &[(&str, &str)]) -> Runner {
     let mut run = runner(lab, &["--name", "any", "--backoff", "10ms", "--resume"]);
@@ -94,22 +89,7 @@ print('sum', step, total, flush=True)
 #[test]
 fn java_comes_back() {
     let lab = Lab::new();
-    let source = r#"
-public class Any {
-    public static void main(String[] none) throws Exception {
-        long sum = 0, step = 0;
-        while (!new java.io.File("go").exists()) {
-            step++;
-            sum = (sum * 31 + step) % 1000003;
-            System.out.println("step " + step);
-            Thread.sleep(10);
-        }
-        System.out.println("sum " + step + " " + sum);
-    }
-}
-"#;
-    fs::write(lab.path("Any.java"), source).expect("a file");
-    succeeds(Command::new("javac").arg("Any.java").current_dir(lab.path("")));
+    compile_java(&lab);
     let command = ["java", "-Xmx64m", "-XX:-UsePerfData", "-cp", ".", "Any"];
     comes_back_twice(&lab, &command, &[("SELFDUMP_SIGNAL", "RTMIN+3")], libc::SIGRTMIN() + 3);
 }
@@ -117,15 +97,9 @@ public class Any {
 #[test]
 fn redis_comes_back_with_what_was_written_up_to_each_copy() {
     let lab = Lab::new();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    let port = port.to_string();
-    let folder = lab.path("");
-    let folder = folder.to_str().expect("a path in UTF-8");
-    let command = ["redis-server", "--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", folder];
-    let mut run = start(&lab, &command, &[]);
-    let client = |arguments: &[&str]| {
-        succeeds(Command::new("redis-cli").args(["-p", &port]).args(arguments)).trim().to_owned()
-    };
+    let (redis, folder) = (Redis::new(), lab.path(""));
+    let mut run = start(&lab, &redis.command(folder.to_str().expect("a path in UTF-8")), &[]);
+    let client = |arguments: &[&str]| redis.client(arguments);
     run.runner.wait_for("Ready to accept connections");
     let script = "for i = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do \
                   redis.call('set', 'key ' .. i, string.rep('value ' .. i, 50)) end return redis.call('dbsize')";
