@@ -94,11 +94,15 @@ fn course(program: &mut Program, mebibytes: usize, store: &Path) -> Result<Cours
     let contention = contention(waited, between(asked, SystemTime::now())?);
     let attempt = scene::attempt_since(asked, store).ok_or("the attempt is gone")?;
     let manifest = entry.manifest.as_ref().map_err(Clone::clone)?;
-    let read = watch.end()?.into_iter().filter(|(opened, _)| *opened >= manifest.answered);
-    let read = read.map(|(opened, closed)| between(opened, closed)).sum::<Result<Duration, Failure>>()?;
-    if read.is_zero() {
+    let mut opened = watch.end()?;
+    opened.retain(|(opened, _)| *opened >= manifest.answered);
+    if opened.is_empty() {
         return Err("nobody was seen to read the memory's image".into());
     }
+    let times = opened.into_iter().map(|(opened, closed)| between(opened, closed));
+    let read = times.sum::<Result<Duration, Failure>>()?;
+    // Who looks got no processor meanwhile, and can't tell how long it took.
+    let contention = if read.is_zero() { 1.0 } else { contention };
     let course = Course {
         woken: between(asked, attempt.started)?,
         prepared: between(attempt.started, manifest.taken)?,

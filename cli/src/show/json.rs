@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use selfdump::inspect::{Fate, Process};
-use selfdump::{Bytes, Cause, Criu, Entry, Manifest, Program, frozen::DumpStats};
+use selfdump::{
+    Bytes, Cause, Criu, Entry, Manifest, PauseBudget, Program, Staged, Technique, frozen::DumpStats,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -22,6 +24,10 @@ pub struct Whole<'a> {
     generation: u64,
     size_bytes: Bytes,
     shared_bytes: Bytes,
+    staged: &'a Staged,
+    technique: &'a Technique,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_budget: Option<&'a PauseBudget>,
     program: &'a Program,
     criu: &'a Criu,
     stats: DumpStats,
@@ -41,6 +47,9 @@ pub fn whole<'a>(entry: &'a Entry, manifest: &'a Manifest, processes: &[Shown]) 
         generation: manifest.generation(),
         size_bytes: manifest.size(),
         shared_bytes: manifest.shared(),
+        staged: &manifest.staged,
+        technique: &manifest.technique,
+        pause_budget: manifest.pause_budget.as_ref(),
         program: &manifest.program,
         criu: &manifest.criu,
         stats: manifest.stats,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{copied, output, ready, saved, threads};
+use super::{by_a_copy, copied, output, ready, saved, threads};
 use crate::afterlife::{Alone, bring_back};
 use crate::chain::follow;
 use crate::cores::gdb;
@@ -29,6 +29,8 @@ fn its_manifest_tells_of_it_and_it_is_verified_and_shown() {
         let shown = succeeds(&mut lab.selfdump(command));
         assert!(shown.contains("a copy of the program, which ran on"), "{shown}");
     }
+    let shown = succeeds(&mut lab.selfdump(["show", "--json", checkpoint.to_str().unwrap()]));
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["technique"], by_a_copy());
     // No image is named for the copy.
     for image in fs::read_dir(checkpoint.join("images")).unwrap().flatten() {
         let name = image.file_name().into_string().unwrap();
