@@ -49,8 +49,8 @@ pub(crate) struct Talk {
 }
 
 impl Helper {
-    /// Starts one: an orphan in a process group of its own, in this folder, without input or a word. Waits until it says that it
-    /// is [`ready`].
+    /// Starts one: an orphan in a process group of its own, in this folder, without input or a word. Waits until it says
+    /// that it is [`ready`].
     pub(crate) fn start(role: &str, folder: BorrowedFd<'_>) -> io::Result<(Helper, Talk)> {
         if process::is_privileged_start() || !IS_CONSTRUCTED.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::PermissionDenied.into());

@@ -64,9 +64,7 @@ impl Leash {
     pub(crate) fn is_taut(&self) -> bool {
         procfs::stat(self.worker).is_ok_and(|stat| !stat.is_ending)
     }
-}
 
-impl Leash {
     /// Has the worker work later than others.
     pub(crate) fn have_later(&self) -> io::Result<()> {
         leisure::have_later(self.worker)
