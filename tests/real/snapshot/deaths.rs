@@ -79,9 +79,11 @@ fn meanwhile(lab: &Lab, program: &Subject, part: Part, deed: impl FnOnce(i32)) -
     eventually("the word about it", || Some(last(lab)).filter(|last| *last != before))
 }
 
-/// 150 MiB take long enough to be met at each step.
+/// 150 MiB take long enough to be met at each step. A CRIU whose copy is killed can hang in the handler that sees it
+/// (`futex_do_wait`), until its time is over.
 fn started(lab: &Lab) -> Subject {
-    let launch = lab.program("chain").args(["8", "150"]).env("SELFDUMP_KEEP", "4");
+    let launch = lab.program("chain").args(["8", "150"]);
+    let launch = launch.env("SELFDUMP_KEEP", "4").env("SELFDUMP_TIMEOUT", "15s");
     ready(copied(launch))
 }
 
