@@ -1,5 +1,6 @@
 //! Speaking to CRIU: one request, one answer, over one connection, whichever way it was reached.
 
+pub(super) mod answer;
 mod restore;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,10 +15,11 @@ use super::guarded;
 use super::options::DumpOptions;
 use super::rpc;
 use super::version::Version;
-use crate::error::{CriuFailure, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Needs;
 use crate::sys;
-use crate::sys::message::{self, Received};
+use crate::sys::message;
+use crate::sys::pidfd::Stranger;
 use crate::sys::spawn::{self, Leash, Orphan};
 use crate::sys::trust::{self, Refusal};
 
@@ -30,6 +32,8 @@ pub struct Connection {
     socket: OwnedFd,
     peer: Peer,
     timeout: Duration,
+    /// Whom a worker dumps, where that isn't this process.
+    another: Option<Stranger>,
 }
 
 /// Who is at the other end.
@@ -74,7 +78,7 @@ impl Connection {
         let connected = message::connect(socket, Instant::now() + timeout.min(SMALL_REQUEST));
         let peer = Peer::Service { socket: socket.to_owned(), is_selfdump: AtomicBool::new(false) };
         let connection = match connected {
-            Ok(socket) => Connection { socket, peer, timeout },
+            Ok(socket) => Connection::new(socket, peer, timeout),
             Err(source) => return Err(explain::unreachable(socket, source)),
         };
         match connection.service_user()? {
@@ -98,7 +102,7 @@ impl Connection {
         let worker = Orphan { descriptors: &descriptors, output, ..Orphan::new(program, &arguments) };
         let leash = worker.start().map_err(|source| explain::unstartable(program, source))?;
         let peer = Peer::Worker { program: program.to_owned(), output: output.to_owned(), leash };
-        Ok(Connection { socket, peer, timeout })
+        Ok(Connection::new(socket, peer, timeout))
     }
 
     /// Starts a `criu swrk` as our child, for a restore. `inherit` are its descriptors from 4 on; `terminal` takes the
@@ -115,14 +119,18 @@ impl Connection {
             std::iter::once(theirs.as_fd()).chain(inherit.iter().copied()).collect();
         let pid = spawn::child(program, &["swrk", &argument], &given, terminal)
             .map_err(|source| explain::unstartable(program, source))?;
-        Ok(Connection { socket, peer: Peer::Child { program: program.to_owned(), pid }, timeout })
+        Ok(Connection::new(socket, Peer::Child { program: program.to_owned(), pid }, timeout))
+    }
+
+    fn new(socket: OwnedFd, peer: Peer, timeout: Duration) -> Connection {
+        Connection { socket, peer, timeout, another: None }
     }
 
     /// One with whoever has the other end of a socket.
     #[cfg(fuzzing)]
     pub(crate) fn over(socket: OwnedFd) -> Connection {
         let peer = Peer::Service { socket: PathBuf::from("/fuzzing"), is_selfdump: AtomicBool::new(false) };
-        Connection { socket, peer, timeout: SMALL_REQUEST }
+        Connection::new(socket, peer, SMALL_REQUEST)
     }
 
     /// Who answers, for people: a program's path or a service's socket.
@@ -192,6 +200,7 @@ impl Connection {
             return self.dump_guarded(options);
         }
         self.limit_its_time();
+        self.watch_over(options.instead);
         let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Dump) };
         let log = options.images.join(&options.log_file);
         let answer = self.ask(Operation::Dump, &request, self.timeout, Some(&log))?;
@@ -229,6 +238,14 @@ impl Connection {
             if let Err(error) = leash.end_after(self.timeout + message::SECOND_LOOK) {
                 log::debug!("nobody watches how long CRIU takes: {error}");
             }
+        }
+    }
+
+    /// Has it looked whether a worker waits for one who has ended. A descriptor that tells it may be open here, since it isn't
+    /// us who are dumped; where there is none, CRIU says so itself, or runs out of time.
+    fn watch_over(&mut self, another: Option<i32>) {
+        if let Peer::Worker { .. } = &self.peer {
+            self.another = another.and_then(|pid| Stranger::hold(pid).ok());
         }
     }
 
@@ -279,89 +296,6 @@ impl Connection {
         })
     }
 
-    /// The next answer, whatever it says.
-    pub(super) fn hear(
-        &self,
-        operation: Operation,
-        timeout: Duration,
-        log: Option<&Path>,
-    ) -> Result<rpc::Response> {
-        let failed = |kind| self.silence(kind, operation, timeout, log);
-        let deadline = Instant::now() + timeout;
-        match message::receive(&self.socket, deadline, || self.is_there()) {
-            Ok(Received::Message(bytes)) => {
-                decode(&bytes).map_err(|what| explain::senseless(&self.peer(), &what))
-            }
-            // It was ended for the time that it took, while we stood still.
-            Ok(Received::EndOfFile) if Instant::now() >= deadline => Err(failed(ErrorKind::Deadline)),
-            Ok(Received::EndOfFile) => Err(failed(ErrorKind::ServiceDied)),
-            Ok(Received::TimedOut) => {
-                self.abandon();
-                Err(failed(ErrorKind::Deadline))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Err(explain::senseless(&self.peer(), "far too long").with_source(error))
-            }
-            Err(error) => Err(failed(ErrorKind::ServiceDied).with_source(error)),
-        }
-    }
-
-    /// Whether who has to answer is still there. Helpers that CRIU has forked have its end of the socket as well, such as
-    /// those in which it tries what the kernel can do; and when CRIU is killed, one may stay and wait for it.
-    fn is_there(&self) -> bool {
-        match &self.peer {
-            Peer::Service { .. } => true,
-            Peer::Worker { leash, .. } => leash.is_taut(),
-            Peer::Child { pid, .. } => !sys::process::has_ended(*pid),
-        }
-    }
-
-    /// What to make of no answer.
-    pub(super) fn silence(
-        &self,
-        kind: ErrorKind,
-        operation: Operation,
-        timeout: Duration,
-        log: Option<&Path>,
-    ) -> Error {
-        explain::silence(kind, operation, &self.peer(), timeout, log, self.output())
-    }
-
-    /// Makes an error of an answer that isn't a success, or not one to this request.
-    pub(super) fn judge(
-        &self,
-        operation: Operation,
-        request: &rpc::Request,
-        answer: rpc::Response,
-        log: Option<&Path>,
-    ) -> Result<rpc::Response> {
-        let said = answer.cr_errmsg.as_deref().map(|text| String::from_utf8_lossy(text).trim().to_owned());
-        if !answer.success && answer.service.is_some() {
-            return Err(explain::refusal(
-                &self.peer(),
-                request.kind(),
-                answer.cr_errno,
-                &said.unwrap_or_default(),
-            ));
-        }
-        if !answer.success {
-            let failure = CriuFailure {
-                errno: answer.cr_errno.filter(|&errno| errno != 0),
-                message: said,
-                log: log.map(Path::to_owned),
-                lines: Vec::new(),
-            };
-            return Err(explain::failure(operation, failure, self.output()));
-        }
-        match answer.kind == request.kind {
-            true => Ok(answer),
-            false => Err(explain::senseless(
-                &self.peer(),
-                &format!("an answer to another question ({})", answer.kind),
-            )),
-        }
-    }
-
     /// The process id of a child.
     pub(crate) fn child_id(&self) -> Option<i32> {
         match self.peer {
@@ -400,27 +334,4 @@ fn pair() -> Result<(OwnedFd, OwnedFd)> {
 
 pub(super) fn request(kind: rpc::RequestKind) -> rpc::Request {
     rpc::Request { kind: kind as i32, ..rpc::Request::default() }
-}
-
-/// Reads an answer; the reason where it is none. A message without bytes would decode as one that says no.
-pub(super) fn decode(bytes: &[u8]) -> Result<rpc::Response, String> {
-    if bytes.is_empty() {
-        return Err("an empty message".to_owned());
-    }
-    rpc::Response::decode(bytes).map_err(|error| format!("{} bytes that are no answer: {error}", bytes.len()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_message_is_no_answer() {
-        assert_eq!(decode(&[]).unwrap_err(), "an empty message");
-    }
-
-    #[test]
-    fn garbage_is_no_answer() {
-        assert!(decode(&[0xff; 40]).unwrap_err().starts_with("40 bytes that are no answer"));
-    }
 }

@@ -157,6 +157,10 @@ pub(super) fn silence(
             format!("did not answer {} within {}", operation.name(), humantime::format_duration(timeout)),
             "look whether it hangs; a large program on a slow disk may need a longer SELFDUMP_TIMEOUT",
         ),
+        ErrorKind::Dump => (
+            "did not say a word about a process that has ended while it was dumped".to_owned(),
+            "it was killed: look for the out-of-memory killer in the kernel's log, then try again",
+        ),
         _ => (
             format!("ended before it had answered {}", operation.name()),
             "it was killed or has crashed: look for the out-of-memory killer in the kernel's log, then try again",

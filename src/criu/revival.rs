@@ -23,7 +23,8 @@ use std::process::ExitStatus;
 
 use prost::Message;
 
-use super::connection::{Connection, decode, request};
+use super::connection::answer::decode;
+use super::connection::{Connection, request};
 use super::explain::Operation;
 use super::options::RestoreOptions;
 use super::rpc::{FileSize, Options, Request, RequestKind};

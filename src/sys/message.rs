@@ -119,7 +119,7 @@ pub(crate) fn send(socket: &impl AsFd, message: &[u8], deadline: Instant) -> io:
 pub(crate) fn receive(
     socket: &impl AsFd,
     deadline: Instant,
-    is_there: impl Fn() -> bool,
+    mut is_there: impl FnMut() -> bool,
 ) -> io::Result<Received> {
     let comes_by = |time| wait(socket, PollFlags::POLLIN, time);
     while !comes_by(deadline.min(Instant::now() + TURN))? {

@@ -44,6 +44,13 @@ fn with(is_one: impl Fn(&Path) -> bool) -> Vec<i32> {
     numbers("/proc".as_ref()).into_iter().filter(is_one).collect()
 }
 
+/// Who traces a process, if anybody does.
+fn tracer(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    tracer.trim().parse().ok().filter(|&tracer| tracer != 0)
+}
+
 fn nobody_is_left(lab: &Lab, pid: i32) {
     eventually("nobody left but the program", || {
         let left = [Part::Halter, Part::Copy, Part::Criu].into_iter().flat_map(|part| who(lab, pid, part));
@@ -79,12 +86,9 @@ fn meanwhile(lab: &Lab, program: &Subject, part: Part, deed: impl FnOnce(i32)) -
     eventually("the word about it", || Some(last(lab)).filter(|last| *last != before))
 }
 
-/// 150 MiB take long enough to be met at each step. A CRIU whose copy is killed can hang in the handler that sees it
-/// (`futex_do_wait`), until its time is over.
+/// 150 MiB take long enough to be met at each step.
 fn started(lab: &Lab) -> Subject {
-    let launch = lab.program("chain").args(["8", "150"]);
-    let launch = launch.env("SELFDUMP_KEEP", "4").env("SELFDUMP_TIMEOUT", "15s");
-    ready(copied(launch))
+    ready(copied(lab.program("chain").args(["8", "150"]).env("SELFDUMP_KEEP", "4")))
 }
 
 #[test]
@@ -114,6 +118,27 @@ fn whoever_is_killed_costs_no_more_than_a_checkpoint() {
     let back = bring_back(&lab, "chain");
     goes_on(&lab);
     back.program.crash();
+}
+
+/// CRIU can hang in the handler that sees its copy's end; here it is stopped, so that it does each time.
+#[test]
+fn a_criu_that_hangs_since_its_copy_was_killed_is_not_waited_for() {
+    let lab = Lab::new();
+    let program = started(&lab);
+    // Before it seizes the copy, there may be more of it than one.
+    let last = meanwhile(&lab, &program, Part::Criu, |_| {
+        let seized =
+            || who(&lab, program.pid(), Part::Copy).into_iter().find_map(|copy| Some((copy, tracer(copy)?)));
+        let (copy, criu) = eventually("a copy that CRIU has seized", seized);
+        stop(criu);
+        send(copy, KILL);
+    });
+    let error = last["error"]["message"].as_str().expect("an error");
+    assert!(error.contains("has ended while it was dumped"), "{error}");
+    nobody_is_left(&lab, program.pid());
+    goes_on(&lab);
+    let next = meanwhile(&lab, &program, Part::Copy, |_| ());
+    assert!(next["saved"] == true, "{next}");
 }
 
 #[test]
