@@ -10,14 +10,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::config::Staging;
 use crate::criu::LazyPages;
 use crate::error::{Error, Result};
 use crate::store::staging;
-use crate::sys::{message, process, procfs, signal};
+use crate::sys::{message, procfs, signal};
 
 /// How long the few bytes may take that a guard is told.
 const TELLING: Duration = Duration::from_secs(1);
@@ -34,20 +35,40 @@ const NOBODY: i32 = 0;
 /// What a guard is told: the program that is to end with the restorer.
 struct Ward {
     pid: i32,
-    /// When it began, in the kernel's ticks, once it is there.
-    start_ticks: Option<u64>,
+    began: Began,
     /// The folder that what fills its memory is in, if anything does.
     work: PathBuf,
+}
+
+/// When the program began, in the kernel's ticks: who has its process id and began at another time is somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Began {
+    /// It isn't there yet, and nobody had the id by then.
+    Since(u64),
+    At(u64),
+}
+
+impl Began {
+    fn is_of(self, stat: &procfs::Stat) -> bool {
+        match self {
+            Began::Since(earliest) => stat.start_ticks >= earliest,
+            Began::At(start) => stat.start_ticks == start,
+        }
+    }
 }
 
 /// A process that outlives this one, to end the program that this one brings back. It goes without a word when it is
 /// dropped.
 #[derive(Debug)]
-pub struct Guard(OwnedFd);
+pub struct Guard {
+    socket: OwnedFd,
+    /// Until it has been waited for.
+    start: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Guard {
-    /// Posts one: a command that calls [`stand`]. The restore doesn't wait for it: what it is told, it finds when it has
-    /// started. That it can't be started is logged.
+    /// Posts one: a command that calls [`stand`]. That goes on beside what is done before anything is restored; what it is
+    /// told, it finds when it is ready. That it can't be started is logged.
     ///
     /// # Errors
     ///
@@ -62,20 +83,29 @@ impl Guard {
                 log::warn!("{}", failed(source).chain());
             }
         };
-        thread::Builder::new().name("guard".to_owned()).spawn(start).map_err(failed)?;
-        Ok(Guard(ours))
+        let start = thread::Builder::new().name("guard".to_owned()).spawn(start).map_err(failed)?;
+        Ok(Guard { socket: ours, start: Mutex::new(Some(start)) })
     }
 
     /// From here on it is this process that has to end with us. Nobody has that id yet. What fills its memory, if anything
     /// does, is in the work folder.
     pub(super) fn watch(&self, pid: i32, work: &Path) {
-        self.tell(&format!("{pid} - {}", work.display()));
+        // Nothing is restored before there is somebody to end it, who may be ready for that only when it is there.
+        if let Some(start) = self.start.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = start.join();
+        }
+        match procfs::now() {
+            Ok(now) => self.tell(&format!("{pid} since {now} {}", work.display())),
+            Err(error) => {
+                log::warn!("the program would go on without this command, were that killed: {error}")
+            }
+        }
     }
 
     /// It is there: what has its id later, when it has ended, isn't it any more.
     pub(super) fn knows(&self, pid: i32, work: &Path) {
         if let Ok(stat) = procfs::stat(pid) {
-            self.tell(&format!("{pid} {} {}", stat.start_ticks, work.display()));
+            self.tell(&format!("{pid} at {} {}", stat.start_ticks, work.display()));
         }
     }
 
@@ -86,7 +116,7 @@ impl Guard {
 
     /// One that was killed can't be told anything; the restore goes on without it.
     fn tell(&self, text: &str) {
-        if let Err(error) = message::send(&self.0, text.as_bytes(), Instant::now() + TELLING) {
+        if let Err(error) = message::send(&self.socket, text.as_bytes(), Instant::now() + TELLING) {
             log::warn!(
                 "the program would go on without this command, were that killed: its guard is gone ({error})"
             );
@@ -112,10 +142,10 @@ pub fn stand() -> Result<()> {
     while let Some(told) = next().map_err(failed)? {
         ward = Some(told).filter(|told| told.pid != NOBODY);
     }
-    if let Some(Ward { pid, start_ticks, work }) = ward {
-        match start_ticks {
-            Some(began) => drop(end_if(pid, |stat| stat.start_ticks == began)),
-            None => end(pid).map_err(failed)?,
+    if let Some(Ward { pid, began, work }) = ward {
+        match began {
+            Began::At(_) => drop(end_if(pid, began)),
+            Began::Since(earliest) => end(pid, earliest),
         }
         // There is one only where memory was to be filled, and it hasn't begun.
         let _ = LazyPages::dismiss(&work);
@@ -130,33 +160,38 @@ fn next() -> io::Result<Option<Ward>> {
     // A message is read as a whole.
     let mut message = [0; LONGEST];
     let length = io::stdin().read(&mut message)?;
-    let text = std::str::from_utf8(&message[..length]).unwrap_or_default();
-    let mut words = text.splitn(3, ' ');
-    let mut word = || words.next().unwrap_or_default();
-    let (pid, start, work) = (word(), word(), word());
-    match pid {
-        "" => Ok(None),
-        pid => {
-            let pid = pid.parse().map_err(|_| io::ErrorKind::InvalidData)?;
-            Ok(Some(Ward { pid, start_ticks: start.parse().ok(), work: work.into() }))
-        }
+    match std::str::from_utf8(&message[..length]) {
+        Ok("") => Ok(None),
+        text => Ok(Some(text.ok().and_then(understood).ok_or(io::ErrorKind::InvalidData)?)),
     }
 }
 
-/// Ends the program, or what there is of it. Only a process that has begun since this one has is the program. It may not
-/// even have: CRIU, which is killed with the restorer or with a service, may be about to make it.
-pub(super) fn end(pid: i32) -> io::Result<()> {
-    let born = procfs::stat(process::id())?.start_ticks;
+fn understood(text: &str) -> Option<Ward> {
+    let mut words = text.splitn(4, ' ');
+    let pid = words.next()?.parse().ok()?;
+    if pid == NOBODY {
+        return Some(Ward { pid, began: Began::At(0), work: PathBuf::new() });
+    }
+    let (which, ticks) = (words.next()?, words.next()?.parse().ok()?);
+    let began = match which {
+        "since" => Began::Since(ticks),
+        _ => Began::At(ticks),
+    };
+    Some(Ward { pid, began, work: words.next()?.into() })
+}
+
+/// Ends the program, or what there is of it: the process with that id that began at this time, in the kernel's ticks, or
+/// later. It may not even have: CRIU, which is killed with the restorer or with a service, may be about to make it.
+pub(super) fn end(pid: i32, earliest: u64) {
     let started = Instant::now();
-    while started.elapsed() < AFTERMATH && !end_if(pid, |stat| stat.start_ticks >= born) {
+    while started.elapsed() < AFTERMATH && !end_if(pid, Began::Since(earliest)) {
         thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
 }
 
 /// Ends a process and its descendants if it is the one that is meant. Whether it was there.
-fn end_if(pid: i32, is_meant: impl Fn(&procfs::Stat) -> bool) -> bool {
-    let is_there = procfs::stat(pid).is_ok_and(|stat| !stat.is_ending && is_meant(&stat));
+fn end_if(pid: i32, began: Began) -> bool {
+    let is_there = procfs::stat(pid).is_ok_and(|stat| !stat.is_ending && began.is_of(&stat));
     if is_there {
         end_tree(pid);
     }
@@ -178,4 +213,34 @@ pub(crate) fn end_tree(root: i32) -> Vec<i32> {
     }
     stopped.iter().for_each(|&pid| drop(signal::kill(pid)));
     stopped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_there_before_is_left_alone_and_one_that_has_come_since_is_ended() {
+        let mut old = Command::new("sleep").arg("60").spawn().unwrap();
+        thread::sleep(Duration::from_millis(50));
+        let earliest = procfs::now().unwrap();
+        let mut new = Command::new("sleep").arg("60").spawn().unwrap();
+        [&old, &new].iter().for_each(|child| end(child.id() as i32, earliest));
+        assert!(!new.wait().unwrap().success());
+        assert!(old.try_wait().unwrap().is_none());
+        old.kill().unwrap();
+        old.wait().unwrap();
+    }
+
+    #[test]
+    fn what_a_guard_is_told_it_understands_and_nothing_else() {
+        let ward = understood("4711 since 123 /tmp/a folder").unwrap();
+        assert_eq!((ward.pid, ward.began), (4711, Began::Since(123)));
+        assert_eq!(ward.work, Path::new("/tmp/a folder"));
+        assert_eq!(understood("4711 at 123 /tmp").unwrap().began, Began::At(123));
+        assert_eq!(understood("0").unwrap().pid, NOBODY);
+        for text in ["", "x", "4711", "4711 since", "4711 since then /tmp", "4711 - /tmp"] {
+            assert!(understood(text).is_none(), "{text}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::store::layout;
 use crate::store::manifest::Manifest;
 use crate::sys::pidfd::Stranger;
 use crate::sys::process::Ended;
+use crate::sys::{process, procfs};
 
 /// The service's hold on a program that it has brought back, being its parent. The program ends when this is dropped.
 #[derive(Debug)]
@@ -88,8 +89,9 @@ fn possible(options: &Options, reconnected: &Reconnected) -> Result<()> {
 /// free before, so whoever has it now is that.
 fn end_halfway(manifest: &Manifest, error: &Error) {
     if error.kind() == ErrorKind::ServiceDied {
-        if let Err(error) = guard::end(manifest.pid()) {
-            log::warn!("what the service has left of the program may still be there: {error}");
+        match procfs::stat(process::id()) {
+            Ok(stat) => guard::end(manifest.pid(), stat.start_ticks),
+            Err(error) => log::warn!("what the service has left of the program may still be there: {error}"),
         }
     }
 }

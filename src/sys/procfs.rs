@@ -48,6 +48,20 @@ fn shifted_stat(pid: i32, shift: i64) -> io::Result<Stat> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat")))
 }
 
+/// The time now as `start_ticks` counts it.
+pub(crate) fn now() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/uptime")?;
+    let uptime = text.split(' ').next().and_then(hundredths);
+    let ticks = uptime.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/uptime"))?;
+    Ok(ticks.saturating_add_signed(-our_time_shift()))
+}
+
+/// Seconds with two places as the number of the kernel's ticks, of which it counts 100 to a second.
+fn hundredths(seconds: &str) -> Option<u64> {
+    let (whole, rest) = seconds.split_once('.')?;
+    Some(whole.parse::<u64>().ok()? * 100 + rest.parse::<u64>().ok()?)
+}
+
 /// Whether two start times are that of one process. They are rounded to a tick after the reader's own time
 /// namespace has shifted them.
 pub(crate) fn same_start(one: u64, other: u64) -> bool {
@@ -276,6 +290,17 @@ pub(crate) fn executable(pid: i32) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_started_now_has_begun_at_this_time_or_later() {
+        let before = now().unwrap();
+        assert!(stat(std::process::id() as i32).unwrap().start_ticks <= before);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let began = stat(child.id() as i32).unwrap().start_ticks;
+        assert!((before..=now().unwrap()).contains(&began), "{before} {began}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
