@@ -54,7 +54,7 @@ const NOTED: u8 = b'N';
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it may take to write the moment down. Nothing stands still meanwhile, and the disk may be a busy one.
-const WRITING: Duration = Duration::from_secs(60);
+const WRITING: Duration = Duration::from_secs(30);
 
 /// Whether this can be done on this processor at all.
 pub(crate) const IS_POSSIBLE: bool = cfg!(target_arch = "x86_64");
