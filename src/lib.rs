@@ -100,7 +100,8 @@
 //!
 //! A forked child comes back with its parent, as a part of its checkpoints. Nothing of the parent's runs in it, until
 //! it calls [`install()`] itself: then it has checkpoints of its own. A program that forks itself into the background
-//! has to do that. [`Handle::uninstall`] takes everything out again.
+//! has to do that. What the helper thread has open at the moment of a fork is closed in the child before fork(2) returns
+//! there. [`Handle::uninstall`] takes everything out again.
 
 // In reading order: a module imports only what stands above it. `error` and `sys` are everyone's, and
 // `criu`, `image`, `store` and `trigger` don't know each other. A test holds this.

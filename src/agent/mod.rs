@@ -24,11 +24,11 @@ pub(crate) use mailbox::{Shared, ended};
 use crate::checkpoint::{self, Subject};
 use crate::error::{Error, ErrorKind};
 use crate::report::{Cause, Outcome, Report};
-use crate::store::draft;
 use crate::store::status::{self, Status};
+use crate::store::{draft, layout, runtime};
 use crate::sys::signal::Signal;
 use crate::sys::wake::{Wake, Waker, Woken};
-use crate::sys::{self, crash, handler, procfs};
+use crate::sys::{self, crash, fork, handler, procfs};
 use crate::trigger::Timetable;
 use conclusion::say;
 use mailbox::{Caller, Panicked, Progress};
@@ -140,6 +140,8 @@ impl Agent {
 
     fn run(mut self) {
         crash::is_agent();
+        fork::keep_from_children(layout::names_of_ours(&self.subject.instance, &runtime::folder()));
+        fork::at_work(true);
         draft::sweep(&self.subject.instance, &self.subject.settings.staging);
         status::sweep();
         self.status.write();
@@ -148,6 +150,7 @@ impl Agent {
         while catch_unwind(AssertUnwindSafe(|| self.turn())).unwrap_or(true) {}
         self.pending.hand_back(&self.shared.wake);
         Status::forget_running(&self.subject.life);
+        fork::at_work(false);
     }
 
     /// Does one thing; false when it is the end.
@@ -191,7 +194,9 @@ impl Agent {
                 return event;
             }
             self.tell_what_is_next();
+            fork::at_work(false);
             self.shared.wake.wait(self.next_look());
+            fork::at_work(true);
             // What is held up waits for longer than the schedule would have us sleep.
             if self.pending.held_up.is_none() {
                 self.timetable.look(Instant::now());

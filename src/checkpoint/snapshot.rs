@@ -218,9 +218,9 @@ impl Stand {
 
     /// A failed dump's error, with what has become of the copy.
     pub(super) fn explain(&self, error: Error) -> Error {
-        match procfs::stat(self.copy.pid) {
-            Ok(stat) if !stat.is_ending => error,
-            _ => Error::new(ErrorKind::NoSpace, "the copy of the program was ended before CRIU had dumped it: by the helper that watches over it, for want of memory, or by somebody else")
+        match procfs::is_there(self.copy.pid) {
+            true => error,
+            false => Error::new(ErrorKind::NoSpace, "the copy of the program was ended before CRIU had dumped it: by the helper that watches over it, for want of memory, or by somebody else")
                 .with_source(error)
                 .with_hint("SELFDUMP_SNAPSHOT=auto has the program itself dumped then"),
         }

@@ -19,7 +19,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frozen::Needs;
 use crate::sys;
 use crate::sys::message;
-use crate::sys::pidfd::Stranger;
 use crate::sys::spawn::{self, Leash, Orphan};
 use crate::sys::trust::{self, Refusal};
 
@@ -32,8 +31,8 @@ pub struct Connection {
     socket: OwnedFd,
     peer: Peer,
     timeout: Duration,
-    /// Whom a worker dumps, where that isn't this process.
-    another: Option<Stranger>,
+    /// Whom it dumps, where that isn't this process.
+    another: Option<i32>,
 }
 
 /// Who is at the other end.
@@ -200,7 +199,7 @@ impl Connection {
             return self.dump_guarded(options);
         }
         self.limit_its_time();
-        self.watch_over(options.instead);
+        self.another = options.instead;
         let request = rpc::Request { opts: Some(options.encode()?), ..request(rpc::RequestKind::Dump) };
         let log = options.images.join(&options.log_file);
         let answer = self.ask(Operation::Dump, &request, self.timeout, Some(&log))?;
@@ -238,14 +237,6 @@ impl Connection {
             if let Err(error) = leash.end_after(self.timeout + message::SECOND_LOOK) {
                 log::debug!("nobody watches how long CRIU takes: {error}");
             }
-        }
-    }
-
-    /// Has it looked whether a worker waits for one who has ended. A descriptor that tells it may be open here, since it isn't
-    /// us who are dumped; where there is none, CRIU says so itself, or runs out of time.
-    fn watch_over(&mut self, another: Option<i32>) {
-        if let Peer::Worker { .. } = &self.peer {
-            self.another = another.and_then(|pid| Stranger::hold(pid).ok());
         }
     }
 

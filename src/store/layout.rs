@@ -178,6 +178,21 @@ pub(crate) fn is_in_an_instance(path: &Path) -> bool {
     path.iter().any(|part| part.to_str().is_some_and(is_instance))
 }
 
+/// What stands in the paths, each with a zero behind it, of what the agent of an instance has open, and of no other.
+pub(crate) fn names_of_ours(instance: &Instance, runtime: &Path) -> Vec<String> {
+    let (store, runtime) = (instance.store.display(), runtime.display());
+    vec![
+        format!("/{}", instance.instance),
+        format!("/{PLAIN_FOLDER}"),
+        format!("{store}\0"),
+        format!("{store}/{}\0", instance.name),
+        format!("{runtime}\0"),
+        format!("{runtime}/"),
+        // A file system that is being made (fsopen(2)).
+        "anon_inode:[fscontext]".to_owned(),
+    ]
+}
+
 /// The folder for what concerns processes that run now: /run/selfdump as root, else below
 /// `$XDG_RUNTIME_DIR`, else one of this user's in /tmp.
 pub(crate) fn runtime_folder(root: bool, runtime_dir: Option<PathBuf>, user: u32) -> PathBuf {

@@ -12,9 +12,9 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::limit;
 use super::machine::LargePages;
 use super::spawn::{Leash, Orphan};
+use super::{fork, limit};
 use crate::frozen::Bytes;
 
 /// Longer than anything takes: `sleep` is ended by its leash.
@@ -57,7 +57,11 @@ fn mount(size: Bytes) -> io::Result<OwnedFd> {
     }
     configure(&context, None)?;
     // SAFETY: a system call on numbers.
-    opened(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, NOSUID_NODEV) })
+    let root = opened(unsafe {
+        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, NOSUID_NODEV)
+    })?;
+    fork::ours(&root);
+    Ok(root)
 }
 
 /// Sets an option of a file system that is being made; without one, makes it.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::fork;
 use super::process::off_the_streams;
 
 /// What CRIU speaks over; closed on exec.
@@ -43,7 +44,10 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Errno::result(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so both are open and nobody else's.
     let (one, other) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
-    Ok((off_the_streams(one)?, off_the_streams(other)?))
+    let (one, other) = (off_the_streams(one)?, off_the_streams(other)?);
+    fork::ours(&one);
+    fork::ours(&other);
+    Ok((one, other))
 }
 
 /// Connects to a service's socket. A backlog that stays full until the deadline is a time-out.
@@ -53,6 +57,7 @@ pub(crate) fn connect(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
     let socket = Errno::result(unsafe { libc::socket(libc::AF_UNIX, KIND | libc::SOCK_NONBLOCK, 0) })?;
     // SAFETY: the call succeeded, so it is open and nobody else's.
     let socket = off_the_streams(unsafe { OwnedFd::from_raw_fd(socket) })?;
+    fork::ours(&socket);
     let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
     loop {
         // SAFETY: the address is a whole sockaddr_un, which lives until the call returns.

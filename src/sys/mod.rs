@@ -10,6 +10,7 @@
 //! - [`crash`]: the handler of the signals that a program dies of.
 //! - [`spawn`]: starting CRIU's worker without a fork of the program's memory.
 //! - [`ourselves`]: this very code in a process of its own, which goes on while the program stands still.
+//! - [`fork`]: what of our descriptors a forked child is not to have.
 //! - [`copying`]: taking pages out of a pipe with several processors.
 //! - [`snapshot`]: a copy of this process as it is at one moment, with all that its other threads were.
 //! - `ptrace`: the requests of ptrace(2), typed.
@@ -48,6 +49,7 @@ pub(crate) mod disk;
 pub(crate) mod elf;
 #[cfg(feature = "service")]
 pub(crate) mod folder;
+pub(crate) mod fork;
 pub(crate) mod handler;
 pub(crate) mod hidden;
 pub(crate) mod leisure;

@@ -35,6 +35,11 @@ pub(crate) fn stat(pid: i32) -> io::Result<Stat> {
     shifted_stat(pid, our_time_shift())
 }
 
+/// Whether a process is there, and not just about to end.
+pub(crate) fn is_there(pid: i32) -> bool {
+    stat(pid).is_ok_and(|stat| !stat.is_ending)
+}
+
 /// Reads that of every process, with its id. Our own time namespace is asked for once.
 pub(crate) fn stats() -> impl Iterator<Item = (i32, Stat)> {
     let shift = our_time_shift();

@@ -30,7 +30,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd;
 
-use super::{leisure, process, procfs, signal};
+use super::{fork, leisure, process, procfs, signal};
 
 /// Room for the few frames of a child before its exec.
 const STACK: usize = 64 * 1024;
@@ -62,7 +62,7 @@ pub(crate) struct Leash {
 impl Leash {
     /// Whether the worker is still there. By its number, since a descriptor that tells it would be in the image.
     pub(crate) fn is_taut(&self) -> bool {
-        procfs::stat(self.worker).is_ok_and(|stat| !stat.is_ending)
+        procfs::is_there(self.worker)
     }
 
     /// Has the worker work later than others.
@@ -234,6 +234,7 @@ impl<'a> Orphan<'a> {
 /// Both ends of a pipe: the reading one, and the writing one.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fork::ours(&reader);
     Ok((process::off_the_streams(reader)?, process::off_the_streams(writer)?))
 }
 

@@ -108,3 +108,28 @@ fn a_child_with_a_runtime_of_its_own_knows_that_it_came_back_with_its_parent() {
     assert_eq!(eventually("its checkpoint", generation), 1);
     drop(back);
 }
+
+#[test]
+fn a_child_that_is_forked_during_a_checkpoint_has_nothing_of_it() {
+    for staging in ["off", "auto"] {
+        let lab = Lab::new();
+        let nursery = lab.program("nursery").arg("100").env("SELFDUMP_STAGING", staging).start();
+        nursery.wait_for("ready");
+        for number in 1..=3 {
+            nursery.signal(USR2);
+            lab.wait_for_checkpoint(number);
+        }
+        let forked = nursery.output().matches("forked ").count();
+        eventually("more children", || (nursery.output().matches("forked ").count() > forked).then_some(()));
+        let output = nursery.output();
+        let kinds =
+            ["pipe:", "socket:", "anon_inode:", "pidfd:", "/memfd:", "/run/selfdump/", "selfdump-plain-"];
+        let is_of_it = |link: &str| {
+            kinds.iter().any(|kind| link.contains(kind)) || link.starts_with(lab.store().to_str().unwrap())
+        };
+        let links = output.lines().filter_map(|line| line.strip_prefix("child has "));
+        let kept: Vec<&str> = links.filter(|link| is_of_it(link)).collect();
+        assert!(kept.is_empty(), "{staging}: {kept:?}");
+        nursery.crash();
+    }
+}

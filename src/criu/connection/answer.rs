@@ -11,7 +11,7 @@ use crate::criu::rpc;
 use crate::error::{CriuFailure, Error, ErrorKind, Result};
 use crate::sys;
 use crate::sys::message::{self, Received};
-use crate::sys::pidfd::Stranger;
+use crate::sys::procfs;
 
 /// How long CRIU may take for its last words when whom it dumps has ended. It ends them itself, just before it answers.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -25,8 +25,8 @@ struct Vigil {
 }
 
 impl Vigil {
-    fn is_over(&mut self, dumped: Option<&Stranger>) -> bool {
-        if dumped.is_some_and(Stranger::has_ended) {
+    fn is_over(&mut self, dumped: Option<i32>) -> bool {
+        if dumped.is_some_and(|pid| !procfs::is_there(pid)) {
             return self.began.get_or_insert_with(Instant::now).elapsed() >= LAST_WORDS;
         }
         false
@@ -44,7 +44,7 @@ impl Connection {
         let failed = |kind| self.silence(kind, operation, timeout, log);
         let deadline = Instant::now() + timeout;
         let mut vigil = Vigil::default();
-        let will_answer = || self.is_there() && !vigil.is_over(self.another.as_ref());
+        let will_answer = || self.is_there() && !vigil.is_over(self.another);
         match message::receive(&self.socket, deadline, will_answer) {
             Ok(Received::Message(bytes)) => {
                 decode(&bytes).map_err(|what| explain::senseless(&self.peer(), &what))
@@ -52,7 +52,7 @@ impl Connection {
             // It was ended for the time that it took, while we stood still.
             Ok(Received::EndOfFile) if Instant::now() >= deadline => Err(failed(ErrorKind::Deadline)),
             // It waits for one who has ended.
-            Ok(Received::EndOfFile) if self.is_there() && vigil.is_over(self.another.as_ref()) => {
+            Ok(Received::EndOfFile) if self.is_there() && vigil.is_over(self.another) => {
                 Err(failed(ErrorKind::Dump))
             }
             Ok(Received::EndOfFile) => Err(failed(ErrorKind::ServiceDied)),
