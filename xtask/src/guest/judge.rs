@@ -59,13 +59,14 @@ fn saved(line: &str) -> Option<Saved> {
 
 pub fn judge(printed: &str) -> Result<()> {
     type Judge = fn(&str) -> Result<()>;
-    let judges: [(&str, Judge); 6] = [
+    let judges: [(&str, Judge); 7] = [
         ("pauses with a limit", limited),
         ("a damaged link of the chain", damaged),
         ("the oldest CRIU", oldest),
         ("a round that fails", killed),
         ("no room for what is written ahead", cramped),
         ("huge pages", huge_pages),
+        ("copies where ptrace is restricted", restricted),
     ];
     Stage::of(printed, "end")?;
     judges.iter().try_for_each(|(what, judge)| judge(printed).with_context(|| format!("wrong: {what}")))
@@ -122,6 +123,17 @@ fn huge_pages(printed: &str) -> Result<()> {
     println!("{with} pages are left with huge pages, {without} without");
     ensure!(with > 4 * without, "it makes no difference");
     Ok(())
+}
+
+/// Whom Yama lets trace the program has its copy, and others are told what is in the way.
+fn restricted(printed: &str) -> Result<()> {
+    let copied = Stage::of(printed, "copied")?;
+    copied.saved(1)?;
+    copied.says("a copy of the program, which ran on")?;
+    copied.comes_back_right()?;
+    let stage = Stage::of(printed, "restricted")?;
+    stage.saved(0)?;
+    stage.says("kernel.yama.ptrace_scope")
 }
 
 /// Of two the longer one.

@@ -1,4 +1,4 @@
-//! `cargo xtask vm-test`: what takes a kernel that tells which pages have changed, in a guest with Debian's.
+//! `cargo xtask vm-test`: what takes a kernel that tells which pages have changed, or one with Yama, in a guest with Debian's.
 //!
 //! The guest is emulated, so that nothing is asked of the machine but a processor: Debian's kernel, and a file system in
 //! memory with busybox, the CRIUs, and our programs with the libraries that they need. It runs a script and ends; what it
