@@ -1,22 +1,8 @@
-//! Requests, answers and images between structs and bytes: `cargo bench --bench codec`.
-//!
-//! The generated messages are not public, and a benchmark is no reason to make them so: the two files that
-//! `cargo xtask codegen` writes depend on little else than prost, and are compiled into this program as they are.
-
-// criterion_group! makes a public function and writes no documentation for it.
-#![allow(missing_docs)]
-
-#[path = "../src/image/images.rs"]
-#[allow(dead_code, reason = "a few of its messages are measured")]
-mod images;
-#[path = "../src/criu/rpc.rs"]
-#[allow(dead_code, reason = "a few of its messages are measured")]
-mod rpc;
-#[path = "../src/image/text.rs"]
-mod text;
+//! Requests, answers and images between structs and bytes: `cd bench; cargo bench -p codec`.
 
 use std::hint::black_box;
 
+use codec::{images, rpc};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 
@@ -80,7 +66,7 @@ fn requests(criterion: &mut Criterion) {
     });
 }
 
-fn images(criterion: &mut Criterion) {
+fn memory_images(criterion: &mut Criterion) {
     const MAPPINGS: u64 = 10_000;
     let bytes = memory(MAPPINGS);
     let mut group = criterion.benchmark_group("codec");
@@ -90,5 +76,5 @@ fn images(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(codec, requests, images);
-criterion_main!(codec);
+criterion_group!(benches, requests, memory_images);
+criterion_main!(benches);
