@@ -106,8 +106,7 @@ pub(crate) fn copy() -> io::Result<()> {
     let [pages, last] = pipes(Path::new(layout::IMAGES));
     let (source, gate) = (Source::at(&pages)?, Gate::at(&last)?);
     let target = Target::new(File::options().read(true).write(true).open(layout::ROOM)?);
-    ourselves::ready()?;
-    let size = source.copy_to(&target)?;
+    let size = source.copy_to(&target, ourselves::ready)?;
     let written = gate.open()?;
     target.cut(size)?;
     fs::rename(layout::ROOM, &pages)?;

@@ -1,9 +1,18 @@
 //! Taking pages out of a pipe into a file in memory, with several processors.
 //!
-//! What CRIU has put into the pipe are the program's own pages, and no copies of them. Taking those out takes no time, so
-//! one thread after the other takes some into a pipe of its own; it is copying them that takes the time, and all threads
-//! do it at once. They write through a mapping as far as the file has its memory already: the kernel lets one thread alone
-//! write to a file by a system call.
+//! What CRIU has put into the pipe are the program's own pages, and no copies of them. Taking those out takes no time: it is
+//! copying them that does. CRIU fills up to eight pipes before it passes any page on (`PP_CHUNK_MODE` in its
+//! page-pipe.h), and fills none while it does, so one thread takes more than that out of its way, into pipes of our own. It
+//! is rid of them at once, and fetches the next while other threads copy these, each a pipe:
+//!
+//! ```text
+//! CRIU ─▶ source ─▶ taker ─▶ filled ─▶ copiers ─▶ mapping of the file
+//!                     ▲                   │
+//!                     └────── empty ◀─────┘
+//! ```
+//!
+//! They write through a mapping as far as the file has its memory already: the kernel lets one thread alone write to a
+//! file by a system call.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,6 +22,7 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process;
 use std::ptr;
+use std::sync::mpsc::{self, Receiver, RecvError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -23,10 +33,13 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 
 /// The most that everybody may have a pipe hold (pipe(7)).
-const PIPE: usize = 1 << 20;
+const CAPACITY: usize = 1 << 20;
+
+/// How many pipes are filled and copied in turn: together twice what CRIU passes on at a time.
+const PIPES: usize = 16;
 
 /// More of them wait for the memory, and not for each other.
-const MOST_THREADS: usize = 4;
+const MOST_COPIERS: usize = 4;
 
 /// The reading end of a pipe that somebody else is going to write to.
 #[derive(Debug)]
@@ -62,40 +75,96 @@ impl Source {
         Ok(())
     }
 
-    /// Copies all that comes out of it to a file; how much that was. Where the file ends before, it grows.
-    pub(crate) fn copy_to(&self, target: &Target) -> io::Result<u64> {
-        self.wait()?;
-        let taken = Mutex::new(0);
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+    /// Copies all that comes out of it to a file; how much that was. Where the file ends before, it grows. `ready` is called
+    /// when all is there that this takes.
+    pub(crate) fn copy_to(&self, target: &Target, ready: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
+        let (return_empty, empty) = mpsc::channel();
+        let (pass_on, filled) = mpsc::channel();
+        for _ in 0..PIPES {
+            let _ = return_empty.send(Pipe::new()?);
+        }
+        let copiers = &Copiers { target, filled: Mutex::new(filled) };
         thread::scope(|scope| {
-            let started: Vec<_> =
-                (0..threads).map(|_| scope.spawn(|| self.copy_some(target, &taken))).collect();
+            let start = |_| {
+                let return_empty = return_empty.clone();
+                thread::Builder::new().spawn_scoped(scope, move || copiers.copy(&return_empty))
+            };
+            let started = (0..copiers_at_once()).map(start).collect::<io::Result<Vec<_>>>()?;
+            // So that there are no more to be had when all copiers have failed.
+            drop(return_empty);
+            ready()?;
+            self.wait()?;
+            let taken = self.take(&empty, pass_on);
             started
                 .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(Errno::EIO.into())))
-        })?;
-        Ok(taken.into_inner().unwrap_or_else(PoisonError::into_inner))
+                .try_for_each(|copier| copier.join().unwrap_or_else(|_| Err(Errno::EIO.into())))?;
+            taken
+        })
     }
 
-    fn copy_some(&self, target: &Target, taken: &Mutex<u64>) -> io::Result<()> {
+    /// Fills empty pipes, and passes them on, until there is nothing left to take; how much that was.
+    fn take(&self, empty: &Receiver<Pipe>, pass_on: Sender<Filled>) -> io::Result<u64> {
+        let mut taken = 0;
+        for pipe in empty {
+            let length = moved(&self.0, &pipe.writer, None, CAPACITY)?;
+            if length == 0 {
+                break;
+            }
+            let _ = pass_on.send(Filled { pipe, at: taken, length });
+            taken += length as u64;
+        }
+        Ok(taken)
+    }
+}
+
+/// One processor is left to CRIU.
+fn copiers_at_once() -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    (processors - 1).clamp(1, MOST_COPIERS)
+}
+
+/// What pages are taken into.
+struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Pipe {
+    fn new() -> io::Result<Pipe> {
         let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
         enlarge(&writer);
-        loop {
-            let (at, length) = {
-                let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
-                let length = moved(&self.0, &writer, None, PIPE)?;
-                let at = *all;
-                *all += length as u64;
-                (at, length)
-            };
-            if length == 0 {
-                return Ok(());
-            }
-            let mut done = target.mapped.fill(at, length, &reader)?;
+        Ok(Pipe { reader, writer })
+    }
+}
+
+/// A pipe with pages, and where they belong.
+struct Filled {
+    pipe: Pipe,
+    at: u64,
+    length: usize,
+}
+
+/// What all threads that copy have in common.
+struct Copiers<'a> {
+    target: &'a Target,
+    filled: Mutex<Receiver<Filled>>,
+}
+
+impl Copiers<'_> {
+    /// What one of them does, until nothing is passed on any more.
+    fn copy(&self, return_empty: &Sender<Pipe>) -> io::Result<()> {
+        while let Ok(Filled { pipe, at, length }) = self.next() {
+            let mut done = self.target.mapped.fill(at, length, &pipe.reader)?;
             while done < length {
-                done += moved(&reader, &target.file, Some(at + done as u64), length - done)?;
+                done += moved(&pipe.reader, &self.target.file, Some(at + done as u64), length - done)?;
             }
+            let _ = return_empty.send(pipe);
         }
+        Ok(())
+    }
+
+    fn next(&self) -> Result<Filled, RecvError> {
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner).recv()
     }
 }
 
@@ -139,7 +208,7 @@ impl Gate {
 
 /// Has a pipe hold more than it does by itself, if that may be.
 fn enlarge(pipe: &impl AsFd) {
-    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
+    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY as i32));
 }
 
 /// Has the kernel move up to so much between a pipe and something else.
@@ -252,7 +321,7 @@ mod tests {
                 let mut writer = File::options().write(true).open(&fifo).unwrap();
                 bytes.chunks(70_001).for_each(|piece| writer.write_all(piece).unwrap());
             });
-            assert_eq!(source.copy_to(&target).unwrap(), bytes.len() as u64);
+            assert_eq!(source.copy_to(&target, || Ok(())).unwrap(), bytes.len() as u64);
         });
         let mut all = Vec::new();
         file.read_to_end(&mut all).unwrap();

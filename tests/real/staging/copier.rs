@@ -89,6 +89,20 @@ fn that_it_is_killed_at_any_moment_costs_no_more_than_a_checkpoint() {
 }
 
 #[test]
+fn where_it_may_have_too_few_descriptors_criu_copies_the_pages_by_itself() {
+    let lab = Lab::new();
+    let memory = Disk::at(lab.path("memory"), ROOM);
+    let program = ready(staging(lab.program("asker").arg("256"), memory.path()));
+    let limit = ["--nofile=38:38", "--pid", &program.pid().to_string()];
+    succeeds(std::process::Command::new("prlimit").args(limit));
+    assert_eq!(staged(&lab, &program, 1), in_folder(&memory));
+    nothing_is_left(memory.path());
+    program.crash();
+    let _back = bring_back(&lab, "asker");
+    ticks_on(&lab);
+}
+
+#[test]
 fn it_ends_with_the_program() {
     let lab = Lab::new();
     let memory = Disk::at(lab.path("memory"), ROOM);
