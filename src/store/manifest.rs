@@ -387,9 +387,11 @@ fn link_checksum(link: &Path) -> io::Result<(u64, Xxh3)> {
 }
 
 fn checksum(path: &Path) -> io::Result<(u64, Xxh3)> {
-    const BLOCK: usize = 256 * 1024;
+    const MOST: u64 = 256 << 10;
     let mut file = File::open(path)?;
-    let (mut hash, mut size, mut block) = (Xxh3::new(), 0, vec![0; BLOCK]);
+    // Most files are small: room for more than they hold would be mapped and unmapped for each.
+    let mut block = vec![0; file.metadata()?.len().clamp(1 << 10, MOST) as usize];
+    let (mut hash, mut size) = (Xxh3::new(), 0);
     loop {
         match file.read(&mut block) {
             Ok(0) => return Ok((size, hash)),

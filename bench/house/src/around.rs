@@ -161,9 +161,12 @@ fn watch(store: &Path, ended: &AtomicBool) -> Result<Opened, Errno> {
         }
         if !is_watched {
             std::thread::sleep(LOOK);
-        } else if !is_last {
-            // Often, since what is read here is told by this thread's clock.
+        } else if opened.is_empty() {
             std::thread::sleep(Duration::from_micros(200));
+        } else {
+            // CRIU has written the memory. What is read now is told by this thread's clock, and who sleeps is late by as much
+            // as is to be told.
+            std::hint::spin_loop();
         }
     }
 }
