@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{bench, cargo, chaos, codegen, crates, demo, fuzz, miri, test};
+use crate::{bench, cargo, chaos, codegen, crates, demo, fuzz, guest, miri, test};
 
 /// How many crates the library may pull in with its default features.
 const MOST_CRATES: usize = 30;
@@ -25,7 +25,7 @@ enum Action {
 use Action::{Cargo, Own};
 
 /// In this order: what is quick to fail first, and the tests last, so that the output ends with their summary.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "rustfmt and clippy are here", action: Own(components) },
     Step { name: "formatting", action: Cargo(&["fmt", "--all", "--check"], None) },
     Step {
@@ -46,6 +46,7 @@ const STEPS: [Step; 15] = [
     Step { name: "the bench house, briefly", action: Own(bench::briefly) },
     Step { name: "the demo", action: Own(demo::run) },
     Step { name: "chaos, briefly", action: Own(chaos::briefly) },
+    Step { name: "what takes a guest's kernel", action: Own(guest::run) },
     Step { name: "the tests", action: Own(|| test::run(&[])) },
 ];
 

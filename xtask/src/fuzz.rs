@@ -49,7 +49,7 @@ const TARGETS: [(&str, Seeds); 6] = [
 const SHORT: Duration = Duration::from_secs(60);
 
 /// How many run at the same time there.
-const TOGETHER: usize = 2;
+const TOGETHER: usize = 3;
 
 /// A run of each target for a minute. What it says stands in `target/fuzz/NAME.log`.
 pub fn briefly() -> Result<()> {

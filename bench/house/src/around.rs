@@ -136,7 +136,19 @@ impl Watch {
     }
 }
 
+/// Has this thread run whenever it can, if there is another processor for the others. Where that may not be, what it sees
+/// is told with less certainty.
+fn run_before_others() {
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        return;
+    }
+    let first = libc::sched_param { sched_priority: 1 };
+    // SAFETY: it reads the parameter, and is about this thread alone.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) };
+}
+
 fn watch(store: &Path, ended: &AtomicBool) -> Result<Opened, Errno> {
+    run_before_others();
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     let mut is_watched = false;
     let (mut open, mut opened) = (None, Vec::new());
