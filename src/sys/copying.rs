@@ -85,11 +85,13 @@ impl Source {
             let taken = started.and_then(|copiers| {
                 ready()?;
                 self.wait()?;
-                Ok((self.take(exchange)?, copiers))
+                Ok((copiers, self.take(exchange)?))
             });
-            exchange.change(|pipes| pipes.has_ended = true);
-            let (taken, mut copiers) = taken.map(|(taken, copiers)| (taken, copiers.into_iter()))?;
-            copiers.try_for_each(|copier| copier.join().unwrap_or_else(|_| Err(Errno::EIO.into())))?;
+            exchange.end();
+            let (copiers, taken) = taken?;
+            copiers
+                .into_iter()
+                .try_for_each(|copier| copier.join().unwrap_or_else(|_| Err(Errno::EIO.into())))?;
             Ok(taken)
         })
     }
@@ -162,6 +164,10 @@ impl Exchange {
         self.changed.notify_all();
     }
 
+    fn end(&self) {
+        self.change(|pipes| pipes.has_ended = true);
+    }
+
     /// Waits until one is found. None where none is left, and none will come.
     fn next<T>(&self, find: impl Fn(&mut Pipes) -> Option<T>) -> Option<T> {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +185,7 @@ impl Exchange {
     fn copy(&self, target: &Target) -> io::Result<()> {
         while let Some(Filled { pipe, at, length }) = self.next(|pipes| pipes.filled.pop_front()) {
             if let Err(error) = target.fill(at, length, &pipe.reader) {
-                self.change(|pipes| pipes.has_ended = true);
+                self.end();
                 return Err(error);
             }
             self.change(|pipes| pipes.empty.push(pipe));

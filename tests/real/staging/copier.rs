@@ -89,7 +89,7 @@ fn that_it_is_killed_at_any_moment_costs_no_more_than_a_checkpoint() {
 }
 
 #[test]
-fn where_it_may_have_too_few_descriptors_criu_copies_the_pages_by_itself() {
+fn where_it_may_have_too_few_descriptors_there_is_a_checkpoint_all_the_same() {
     let lab = Lab::new();
     let memory = Disk::at(lab.path("memory"), ROOM);
     let program = ready(staging(lab.program("asker").arg("256"), memory.path()));
