@@ -221,4 +221,18 @@ mod tests {
         assert_eq!(size, 3 * block);
         assert!(room <= 16 * PAGE as u64, "{room}");
     }
+
+    #[test]
+    fn its_memory_is_given_back_block_by_block_as_it_is_read() {
+        let lab = tempfile::tempdir_in("/dev/shm").unwrap();
+        let from = lab.path().join("from");
+        fs::write(&from, vec![7; 4 * BLOCK]).unwrap();
+        let mut left = Vec::new();
+        consume(&from, |_, _| {
+            left.push(from.metadata()?.blocks() * 512 / BLOCK as u64);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(left, [4, 3, 2, 1]);
+    }
 }
